@@ -1,0 +1,37 @@
+package evidence
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/sha256"
+
+	"weir/internal/base/db"
+)
+
+// Log is what signing needs from the ledger: an RFC 6962 tree whose
+// checkpoints are signed notes.
+type Log interface {
+	// Origin names the log; it is a host name and never changes.
+	Origin() string
+	PublicKey() ed25519.PublicKey
+	// AppendRaw makes body a future leaf, in the caller's transaction.
+	AppendRaw(ctx context.Context, tx *db.Tx, kind string, body []byte) (entryID string, err error)
+	// Await waits until the entry has a position and a checkpoint covers it.
+	Await(ctx context.Context, entryID string) (Proof, error)
+}
+
+// Proof shows that an entry is in the log.
+type Proof struct {
+	Index, TreeSize int64
+	RootHash        []byte
+	Hashes          [][]byte
+	Checkpoint      string // the signed note
+}
+
+// logID is how a bundle names the log: the C2SP key id, not shortened.
+func logID(origin string, key ed25519.PublicKey) []byte {
+	h := sha256.New()
+	h.Write([]byte(origin + "\n\x01"))
+	h.Write(key)
+	return h.Sum(nil)
+}
