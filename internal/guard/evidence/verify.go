@@ -39,7 +39,7 @@ type Verified struct {
 func (v Verified) Decode(to any) error {
 	raw, _ := v.Predicate.(json.RawMessage)
 	if err := json.Unmarshal(raw, to); err != nil {
-		return fault.Wrap(fault.Invalid, err, "the predicate of type "+v.PredicateType+" has another shape than its type promises")
+		return fault.Wrap(fault.Invalid, err, "the predicate of type %s has another shape than its type promises", v.PredicateType)
 	}
 	return nil
 }
