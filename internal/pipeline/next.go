@@ -1,0 +1,309 @@
+package pipeline
+
+import (
+	"slices"
+	"time"
+)
+
+// MaxAttempts is how often a job may lose its runner before it fails: work that takes its runner down must not do so forever.
+const MaxAttempts = 5
+
+// ActionKind is what the engine must do after it has stored a run.
+type ActionKind string
+
+// The actions. Both may be repeated: a start of a known attempt and a kill of a finished one do nothing.
+const (
+	Start ActionKind = "start"
+	Kill  ActionKind = "kill"
+)
+
+// Action is one effect that a decision asks for.
+type Action struct {
+	Kind    ActionKind
+	Job     JobID
+	Index   int // of the job in Run.Jobs
+	Attempt int
+}
+
+// Need is the outcome of the jobs with one job id, as needs.<id> shows it.
+type Need struct {
+	Result  State             `json:"result"`
+	Outputs map[string]string `json:"outputs,omitempty"`
+}
+
+// Question is what a job's if: may look at.
+type Question struct {
+	Run       *Run
+	Job       *JobPlan
+	Needs     map[string]Need
+	Success   bool // every job it needs, near and far, succeeded
+	Failure   bool // one of them failed
+	Cancelled bool
+}
+
+// Evaluate answers a job's if:. An error is a mistake in the workflow.
+type Evaluate func(Question) (bool, error)
+
+// Next moves every job that can move without a runner, and ends the run when all jobs have ended. It reads no clock and
+// touches nothing.
+func (r Run) Next(now time.Time, eval Evaluate) (Run, []Action) {
+	if r.State.Done() {
+		return r, nil
+	}
+	r.Jobs = slices.Clone(r.Jobs)
+	var actions []Action
+	if r.Cancel != nil {
+		actions = r.stop(now, "the run was cancelled: "+r.Cancel.Reason, func(int) bool { return true })
+	}
+	for moved := true; moved; {
+		moved = false
+		for i := range r.Jobs {
+			j := &r.Jobs[i]
+			if j.State == Failure && r.Plan.Jobs[i].FailFast && !r.Plan.Jobs[i].ContinueOnError {
+				id := r.Plan.Jobs[i].JobID
+				reason := "job " + j.Key + " failed and strategy.fail-fast is on"
+				actions = append(actions, r.stop(now, reason, func(k int) bool { return r.Plan.Jobs[k].JobID == id })...)
+			}
+			if j.State == Waiting && r.ready(i) {
+				r.decide(now, i, eval)
+				moved = true
+			}
+		}
+	}
+	return r.conclude(now), actions
+}
+
+// stop cancels the jobs that match: at once if they have not started, through a kill if they run.
+func (r *Run) stop(now time.Time, reason string, match func(int) bool) []Action {
+	var kills []Action
+	for i := range r.Jobs {
+		j := &r.Jobs[i]
+		if !match(i) {
+			continue
+		}
+		switch j.State {
+		case Waiting, Queued:
+			j.set(now, Cancelled, reason)
+		case Running:
+			kills = append(kills, Action{Kill, j.ID, i, j.Current().Number})
+			if j.Reason != reason {
+				j.Reason = reason
+				j.Rev++
+			}
+		}
+	}
+	return kills
+}
+
+func (j *Job) set(now time.Time, s State, reason string) {
+	j.State, j.Reason, j.Since = s, reason, now
+	j.Rev++
+}
+
+// ready reports whether everything that job i needs has ended.
+func (r *Run) ready(i int) bool {
+	for _, need := range r.Plan.Jobs[i].Needs {
+		for k := range r.Jobs {
+			if r.Plan.Jobs[k].JobID == need && !r.Jobs[k].State.Done() {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+func (r *Run) decide(now time.Time, i int, eval Evaluate) {
+	q := r.Question(i)
+	ok, err := q.Success, error(nil)
+	if r.Plan.Jobs[i].If != "" {
+		ok, err = eval(q)
+	}
+	switch {
+	case err != nil:
+		r.Jobs[i].set(now, Failure, "its if: could not be evaluated: "+err.Error())
+	case ok:
+		r.Jobs[i].set(now, Queued, "")
+	case r.Plan.Jobs[i].If != "":
+		r.Jobs[i].set(now, Skipped, "its condition is false: "+r.Plan.Jobs[i].If)
+	default:
+		r.Jobs[i].set(now, Skipped, "a job that it needs did not succeed")
+	}
+}
+
+// Question collects what job i may look at.
+func (r *Run) Question(i int) Question {
+	q := Question{Run: r, Job: &r.Plan.Jobs[i], Needs: map[string]Need{}, Success: true, Cancelled: r.Cancel != nil}
+	for _, id := range r.Plan.Jobs[i].Needs {
+		q.Needs[id] = r.need(id)
+	}
+	seen := map[string]bool{}
+	queue := slices.Clone(r.Plan.Jobs[i].Needs)
+	for len(queue) > 0 {
+		id := queue[0]
+		queue = queue[1:]
+		if seen[id] {
+			continue
+		}
+		seen[id] = true
+		switch r.need(id).Result {
+		case Success:
+		case Failure:
+			q.Failure, q.Success = true, false
+		default:
+			// A job that was skipped stops those that need it directly, not those behind an always().
+			if slices.Contains(r.Plan.Jobs[i].Needs, id) {
+				q.Success = false
+			}
+		}
+		for k := range r.Plan.Jobs {
+			if r.Plan.Jobs[k].JobID == id {
+				queue = append(queue, r.Plan.Jobs[k].Needs...)
+			}
+		}
+	}
+	return q
+}
+
+// need folds the jobs of one id: the worst result, the outputs of all.
+func (r *Run) need(id string) Need {
+	rank := map[State]int{Success: 1, Skipped: 2, Cancelled: 3, Failure: 4}
+	n := Need{Outputs: map[string]string{}}
+	for i := range r.Jobs {
+		if r.Plan.Jobs[i].JobID != id {
+			continue
+		}
+		s := r.Jobs[i].State
+		if s == Failure && r.Plan.Jobs[i].ContinueOnError {
+			s = Success
+		}
+		if rank[s] > rank[n.Result] {
+			n.Result = s
+		}
+		for k, v := range r.Jobs[i].Outputs {
+			if v != "" || n.Outputs[k] == "" {
+				n.Outputs[k] = v
+			}
+		}
+	}
+	return n
+}
+
+// conclude ends the run when every job has ended.
+func (r Run) conclude(now time.Time) Run {
+	state := Success
+	for i := range r.Jobs {
+		switch s := r.Jobs[i].State; {
+		case !s.Done():
+			return r
+		case s == Failure && !r.Plan.Jobs[i].ContinueOnError:
+			state = Failure
+		case s == Cancelled && state == Success:
+			state = Cancelled
+		}
+	}
+	if r.Cancel != nil {
+		state, r.Reason = Cancelled, r.Cancel.Reason
+	}
+	r.State, r.Finished = state, now
+	if r.Started.IsZero() {
+		r.Started = now
+	}
+	return r
+}
+
+// Claim starts up to slots queued jobs: a new attempt each, in the order of the plan.
+func (r Run) Claim(now time.Time, slots int, epoch int64) (Run, []Action) {
+	if r.State.Done() || r.Cancel != nil || slots <= 0 {
+		return r, nil
+	}
+	running := map[string]int{}
+	for i := range r.Jobs {
+		if r.Jobs[i].State == Running {
+			running[r.Plan.Jobs[i].JobID]++
+		}
+	}
+	r.Jobs = slices.Clone(r.Jobs)
+	var actions []Action
+	for i := range r.Jobs {
+		j, p := &r.Jobs[i], &r.Plan.Jobs[i]
+		if len(actions) == slots {
+			break
+		}
+		if j.State != Queued || p.MaxParallel > 0 && running[p.JobID] >= p.MaxParallel {
+			continue
+		}
+		running[p.JobID]++
+		j.set(now, Running, "")
+		a := Attempt{Number: len(j.Attempts) + 1, State: Running, Epoch: epoch, Started: now}
+		j.Attempts = append(slices.Clip(j.Attempts), a)
+		actions = append(actions, Action{Start, j.ID, i, a.Number})
+	}
+	if len(actions) > 0 && r.State == Pending {
+		r.State, r.Started = Running, now
+	}
+	return r, actions
+}
+
+// Finish takes the result of an attempt. It refuses one that is not the current attempt, has ended already or was started
+// under another epoch: such a result is late, and somebody else owns the job now.
+func (r Run) Finish(now time.Time, id JobID, attempt int, epoch int64, res Result) (Run, bool) {
+	r.Jobs = slices.Clone(r.Jobs)
+	j := r.Job(id)
+	if j == nil || j.State != Running {
+		return r, false
+	}
+	j.Attempts = slices.Clone(j.Attempts)
+	a := j.Current()
+	if a == nil || a.Number != attempt || a.Epoch != epoch || a.State != Running {
+		return r, false
+	}
+	reason := res.Reason
+	if res.State == Cancelled && j.Reason != "" { // the reason of the kill
+		reason = j.Reason
+	}
+	a.State, a.Reason, a.Finished = res.State, reason, now
+	a.Steps, a.Annotations, a.Summary, a.Confined, a.Network = res.Steps, res.Annotations, res.Summary, res.Confined, res.Network
+	j.set(now, res.State, reason)
+	j.Outputs = res.Outputs
+	return r, true
+}
+
+// Lose marks every running attempt that gone matches as lost and queues its job again, up to MaxAttempts.
+func (r Run) Lose(now time.Time, gone func(Attempt) bool, reason string) Run {
+	r.Jobs = slices.Clone(r.Jobs)
+	for i := range r.Jobs {
+		j := &r.Jobs[i]
+		if j.State != Running || !gone(*j.Current()) {
+			continue
+		}
+		j.Attempts = slices.Clone(j.Attempts)
+		a := j.Current()
+		a.State, a.Reason, a.Finished = Lost, reason, now
+		if a.Number >= MaxAttempts {
+			j.set(now, Failure, "its runner was lost too many times; the last time: "+reason)
+		} else {
+			j.set(now, Queued, "its runner was lost ("+reason+"); it will run again in a fresh workspace")
+		}
+	}
+	return r
+}
+
+// Rerun opens a finished run again: what failed, was cancelled or was skipped because of that runs anew; what succeeded stays.
+func (r Run) Rerun(now time.Time) (Run, bool) {
+	r.Jobs = slices.Clone(r.Jobs)
+	again := false
+	for i := range r.Jobs {
+		switch r.Jobs[i].State {
+		case Failure, Cancelled, Skipped:
+			r.Jobs[i].set(now, Waiting, "")
+			r.Jobs[i].Outputs = nil
+			again = true
+		}
+	}
+	if !again || !r.State.Done() {
+		return r, false
+	}
+	r.State, r.Attempt, r.Cancel, r.Reason = Pending, r.Attempt+1, nil, ""
+	r.Started, r.Finished = time.Time{}, time.Time{}
+	return r, true
+}

@@ -1,0 +1,238 @@
+package plan
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"weir/internal/pipeline"
+	"weir/internal/pipeline/expr"
+	"weir/internal/pipeline/spec"
+)
+
+// MaxJobs is how many jobs a run may have after its matrices are unfolded.
+const MaxJobs = 1000
+
+// DefaultTimeout of a job, in minutes.
+const DefaultTimeout = 60
+
+// Made is a plan with the title of its run.
+type Made struct {
+	Plan  pipeline.Plan
+	Title string
+}
+
+// Make plans w for ev. The diagnostics are errors; with any of them the plan is not to be run.
+func Make(w *spec.Workflow, ev Event) (Made, []pipeline.Diagnostic) {
+	m := &maker{w: w, github: expr.From(ev.GitHub)}
+	made := Made{Plan: pipeline.Plan{Env: raw(w.Env)}, Title: m.string(w.RunName, m.env(nil))}
+	if k := w.Concurrency; k != nil {
+		env := m.env(nil)
+		made.Plan.Concurrency = &pipeline.Concurrency{Group: m.string(k.Group, env), CancelInProgress: m.bool(k.Cancel, false, env)}
+	}
+	for i := range w.Jobs {
+		for _, j := range m.job(&w.Jobs[i]) {
+			if len(made.Plan.Jobs) == MaxJobs {
+				m.errorf(w.Jobs[i].Pos, "the run would have more than %d jobs; use smaller matrices", MaxJobs)
+				return made, m.diags
+			}
+			made.Plan.Jobs = append(made.Plan.Jobs, j)
+		}
+	}
+	return made, m.diags
+}
+
+type maker struct {
+	w      *spec.Workflow
+	github expr.Value
+	diags  []pipeline.Diagnostic
+}
+
+func (m *maker) errorf(p spec.Pos, format string, args ...any) {
+	m.diags = append(m.diags, pipeline.Diagnostic{File: m.w.Path, Line: max(p.Line, 1), Col: max(p.Col, 1), Severity: pipeline.Error, Message: fmt.Sprintf(format, args...)})
+}
+
+// env is what plan-time expressions see.
+func (m *maker) env(matrix *expr.Object) expr.Env {
+	c := expr.NewObject().Set("github", m.github)
+	if matrix != nil {
+		c.Set("matrix", matrix)
+	}
+	return expr.Env{Contexts: c}
+}
+
+func (m *maker) eval(t spec.Text, env expr.Env) expr.Value {
+	v, err := expr.Eval(t.Value, env)
+	if err != nil {
+		m.errorf(t.Pos, "%v", err)
+	}
+	return v
+}
+
+func (m *maker) string(t spec.Text, env expr.Env) string { return expr.String(m.eval(t, env)) }
+
+func (m *maker) bool(f spec.Flag, otherwise bool, env expr.Env) bool {
+	switch {
+	case !f.Set:
+		return otherwise
+	case f.Expr.Value == "":
+		return f.Value
+	}
+	return expr.Truthy(m.eval(f.Expr, env))
+}
+
+func (m *maker) number(a spec.Amount, otherwise float64, what string, env expr.Env) float64 {
+	v := a.Value
+	switch {
+	case !a.Set:
+		return otherwise
+	case a.Expr.Value != "":
+		v = expr.Number(m.eval(a.Expr, env))
+	}
+	if !(v > 0 && v < 1e6) {
+		m.errorf(a.Expr.Pos, "%s is %v; write a number above 0", what, v)
+		return otherwise
+	}
+	return v
+}
+
+func (m *maker) job(s *spec.Job) []pipeline.JobPlan {
+	combos := []*expr.Object{nil}
+	if s.Matrix != nil {
+		combos = m.combinations(s)
+	}
+	var jobs []pipeline.JobPlan
+	for i, c := range combos {
+		env := m.env(c)
+		j := pipeline.JobPlan{Key: s.ID, JobID: s.ID, Name: m.string(s.Name, env), Needs: s.Needs, If: s.If.Value, Env: raw(s.Env), Outputs: raw(s.Outputs), Line: s.Pos.Line,
+			ContinueOnError: m.bool(s.ContinueOnError, false, env), TimeoutMinutes: m.number(s.Timeout, DefaultTimeout, "timeout-minutes", env)}
+		if j.Name == "" {
+			j.Name = s.ID
+		}
+		if c != nil {
+			j.Matrix, j.MatrixIndex, j.MatrixTotal = expr.JSON(c), i, len(combos)
+			j.FailFast = m.bool(s.FailFast, true, env)
+			j.MaxParallel = int(m.number(s.MaxParallel, 0, "max-parallel", env))
+			if len(combos) > 1 {
+				j.Key = fmt.Sprintf("%s-%d", s.ID, i+1)
+			}
+			if !strings.Contains(s.Name.Value, "${{") {
+				j.Name += " (" + label(c) + ")"
+			}
+		}
+		m.labels(&j, s, env)
+		for k := range s.Steps {
+			j.Steps = append(j.Steps, m.step(s, &s.Steps[k]))
+		}
+		jobs = append(jobs, j)
+	}
+	return jobs
+}
+
+func (m *maker) labels(j *pipeline.JobPlan, s *spec.Job, env expr.Env) {
+	for _, t := range s.RunsOn {
+		switch v := m.eval(t, env).(type) {
+		case expr.Array:
+			for _, l := range v {
+				j.Labels = append(j.Labels, expr.String(l))
+			}
+		default:
+			j.Labels = append(j.Labels, expr.String(v))
+		}
+		for _, l := range j.Labels {
+			if os := spec.ForeignOS(l); os != "" && strings.Contains(t.Value, "${{") {
+				m.errorf(t.Pos, "runs-on: %s gives %s, which asks for %s, and the runner is Linux. Choose Linux labels", t.Value, l, os)
+			}
+		}
+	}
+}
+
+func (m *maker) step(j *spec.Job, s *spec.Step) pipeline.StepPlan {
+	p := pipeline.StepPlan{ID: s.ID, Name: s.Name.Value, If: s.If.Value, Run: s.Run.Value, Uses: s.Uses, With: raw(s.With), Env: raw(s.Env), Line: s.Pos.Line,
+		ContinueOnError: flag(s.ContinueOnError), TimeoutMinutes: amount(s.Timeout)}
+	if p.Uses == "" {
+		p.Shell = first(s.Shell.Value, j.Defaults.Shell.Value, m.w.Defaults.Shell.Value)
+		p.WorkingDirectory = first(s.WorkingDirectory.Value, j.Defaults.WorkingDirectory.Value, m.w.Defaults.WorkingDirectory.Value)
+	}
+	return p
+}
+
+func first(all ...string) string {
+	for _, s := range all {
+		if s != "" {
+			return s
+		}
+	}
+	return ""
+}
+
+func flag(f spec.Flag) string {
+	switch {
+	case !f.Set:
+		return ""
+	case f.Expr.Value != "":
+		return f.Expr.Value
+	}
+	return fmt.Sprint(f.Value)
+}
+
+func amount(a spec.Amount) string {
+	switch {
+	case !a.Set:
+		return ""
+	case a.Expr.Value != "":
+		return a.Expr.Value
+	}
+	return expr.String(a.Value)
+}
+
+func raw(m map[string]spec.Text) map[string]string {
+	if len(m) == 0 {
+		return nil
+	}
+	out := make(map[string]string, len(m))
+	for k, t := range m {
+		out[k] = t.Value
+	}
+	return out
+}
+
+// label is how a combination is shown: its plain values.
+func label(c *expr.Object) string {
+	var parts []string
+	c.Each(func(_ string, v expr.Value) {
+		switch v.(type) {
+		case expr.Array, *expr.Object:
+		default:
+			parts = append(parts, expr.String(v))
+		}
+	})
+	return strings.Join(parts, ", ")
+}
+
+// Matrix decodes JobPlan.Matrix.
+func Matrix(j *pipeline.JobPlan) expr.Value {
+	if j.Matrix == "" {
+		return expr.NewObject()
+	}
+	v, err := expr.ParseJSON(j.Matrix)
+	if err != nil {
+		return expr.NewObject()
+	}
+	return v
+}
+
+// GitHub builds the github context of an event from its parts.
+func GitHub(parts map[string]any) map[string]any {
+	out := map[string]any{"server_url": "", "api_url": "", "workspace": "", "actor": "", "head_ref": "", "base_ref": "", "event": map[string]any{}}
+	for k, v := range parts {
+		out[k] = v
+	}
+	b, err := json.Marshal(out) // what is stored and read again is what this run sees too
+	if err != nil {
+		return parts
+	}
+	var clean map[string]any
+	_ = json.Unmarshal(b, &clean)
+	return clean
+}

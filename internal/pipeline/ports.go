@@ -1,0 +1,122 @@
+package pipeline
+
+import (
+	"context"
+	"io"
+	"time"
+
+	"weir/internal/base/db"
+)
+
+// Repository is what runs need from the place that keeps revisions.
+type Repository interface {
+	// ReadFile returns the bytes of a file at a revision, or a NotFound fault.
+	ReadFile(ctx context.Context, repositoryID, revision, path string) ([]byte, error)
+	// List returns the paths of the files directly in dir; nothing if there is no such folder.
+	List(ctx context.Context, repositoryID, revision, dir string) ([]string, error)
+	// Checkout writes the tree of a revision into dir, which exists and is empty.
+	Checkout(ctx context.Context, repositoryID, revision, dir string) error
+	// ChangedFiles returns the paths that differ between two revisions.
+	ChangedFiles(ctx context.Context, repositoryID, from, to string) ([]string, error)
+}
+
+// Check is the outcome of one job id of a workflow on a revision: what a merge looks at.
+type Check struct {
+	RepositoryID string
+	Revision     string
+	Name         string // "ci.yml/test"
+	RunID        RunID
+	JobID        JobID
+	State        string // pending, running, success, failure, skipped, cancelled
+	Summary      string
+	At           time.Time
+}
+
+// Checks takes reports. The same report may come more than once, and in the order of the facts.
+type Checks interface {
+	Report(ctx context.Context, c Check) error
+}
+
+// Builds says what a landed revision must produce.
+type Builds interface {
+	Plan(ctx context.Context, repositoryID, revision string) ([]Build, error)
+}
+
+// Output is a file that a release job made, with everything a provenance needs to know about its making.
+type Output struct {
+	RunID             RunID
+	JobID             JobID
+	Attempt           int
+	RepositoryID      string
+	Revision          string
+	Service           string
+	ServiceID         string
+	Version           string
+	Name              string
+	Confined          bool
+	Network           string
+	Started, Finished time.Time
+}
+
+// Outputs takes what release jobs made. Put may be called again with the same output. A fault fails the job with its sentence.
+type Outputs interface {
+	Put(ctx context.Context, o Output, r io.Reader) error
+}
+
+// Authorize asks whether the actor in ctx may do action in org. It returns a Denied fault if not.
+type Authorize func(ctx context.Context, action, org string) error
+
+// Entry is what the ledger keeps of a run.
+type Entry struct {
+	Actor   string
+	Action  string // pipeline.run_created, pipeline.run_finished, ...
+	Subject string
+	Data    any
+}
+
+// Ledger appends an entry in the transaction of the action.
+type Ledger func(ctx context.Context, tx *db.Tx, e Entry) error
+
+// Fence refuses, inside a transaction, once this engine is no longer the one.
+type Fence func(ctx context.Context, tx *db.Tx) error
+
+// Filter selects runs, the newest first.
+type Filter struct {
+	Org          string
+	RepositoryID string
+	Revision     string
+	ChangeID     string
+	Before       RunID
+	Limit        int
+}
+
+// Store keeps runs. Every write carries its facts and ledger entries, all or nothing, and wakes whoever watches the run.
+type Store interface {
+	// Create stores a run with its jobs unless the same revision, workflow, trust and change already have one. It asks older
+	// patchsets of the same change to stop.
+	Create(ctx context.Context, r Run) (created bool, err error)
+	// Save stores what changed between two states of a run. ErrChanged means that prev is not what is stored.
+	Save(ctx context.Context, fence Fence, prev, next Run) error
+	// Update loads a run, lets decide change it, and stores it.
+	Update(ctx context.Context, id RunID, entry Entry, decide func(Run) (Run, error)) error
+	// Load returns a run with jobs and attempts, or a NotFound fault.
+	Load(ctx context.Context, id RunID) (Run, error)
+	// Active returns the id and version of every run that has not ended, the oldest first.
+	Active(ctx context.Context) ([]Ref, error)
+	// List returns runs without plan and jobs.
+	List(ctx context.Context, f Filter) ([]Run, error)
+}
+
+// Ref is a run and the version of its row.
+type Ref struct {
+	ID      RunID
+	Version int64
+}
+
+// Logs opens what a job wrote.
+type Logs interface {
+	// Tail returns the log from a byte offset. With follow it ends when the attempt ends, else at what is there now.
+	Tail(ctx context.Context, run RunID, job JobID, attempt int, offset int64, follow bool) (io.ReadCloser, error)
+	// Steps returns the steps that a log shows so far.
+	Steps(run RunID, job JobID, attempt int) ([]Step, error)
+}

@@ -1,0 +1,177 @@
+package spec
+
+import (
+	"bytes"
+	"cmp"
+	"fmt"
+	"io"
+	"log/slog"
+	"runtime/debug"
+	"slices"
+	"strings"
+
+	"github.com/rhysd/actionlint"
+	"go.yaml.in/yaml/v4"
+
+	"weir/internal/pipeline"
+)
+
+// Limits on one file.
+const (
+	MaxBytes = 512 << 10
+	MaxNodes = 50_000 // after aliases are followed
+	MaxJobs  = 256
+	MaxSteps = 1000
+)
+
+// Parse reads the workflow at path. The workflow is nil if any diagnostic is an error.
+func Parse(path string, content []byte) (w *Workflow, diags []pipeline.Diagnostic) {
+	c := &checker{file: path}
+	defer func() {
+		if r := recover(); r != nil {
+			slog.Error("workflow parser panicked", "file", path, "panic", r, "stack", string(debug.Stack())) // a file must not be able to take the server down
+			w, diags = nil, append(c.diags, pipeline.Diagnostic{File: path, Line: 1, Col: 1, Severity: pipeline.Error,
+				Message: "this file cannot be read as a workflow; check it with a YAML validator"})
+		}
+		slices.SortStableFunc(diags, func(a, b pipeline.Diagnostic) int {
+			return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Col, b.Col))
+		})
+	}()
+	if len(content) > MaxBytes {
+		c.errorf(Pos{1, 1}, "the file has %d bytes; a workflow may have %d. Move scripts into files of the repository", len(content), MaxBytes)
+		return nil, c.diags
+	}
+	if n := nodes(content); n > MaxNodes {
+		c.errorf(Pos{1, 1}, "the file unfolds to more than %d YAML nodes; use fewer or smaller aliases", MaxNodes)
+		return nil, c.diags
+	}
+	ast, errs := actionlint.Parse(content)
+	c.add(errs)
+	if ast == nil || len(c.diags) > 0 {
+		if len(c.diags) == 0 {
+			c.errorf(Pos{1, 1}, "the file is empty; a workflow needs on: and jobs:")
+		}
+		return nil, c.diags
+	}
+	c.lint(content)
+	w = c.workflow(ast)
+	if slices.ContainsFunc(c.diags, func(d pipeline.Diagnostic) bool { return d.Severity == pipeline.Error }) {
+		w = nil
+	}
+	return w, c.diags
+}
+
+// Refused reports whether any diagnostic is an error.
+func Refused(diags []pipeline.Diagnostic) bool {
+	return slices.ContainsFunc(diags, func(d pipeline.Diagnostic) bool { return d.Severity == pipeline.Error })
+}
+
+type checker struct {
+	file  string
+	diags []pipeline.Diagnostic
+}
+
+func (c *checker) errorf(p Pos, format string, args ...any) {
+	d := pipeline.Diagnostic{File: c.file, Line: max(p.Line, 1), Col: max(p.Col, 1), Severity: pipeline.Error, Message: fmt.Sprintf(format, args...)}
+	if !slices.Contains(c.diags, d) && len(c.diags) < 200 {
+		c.diags = append(c.diags, d)
+	}
+}
+
+// unsupported refuses a construct by name.
+func (c *checker) unsupported(p *actionlint.Pos, what, todo string) {
+	c.errorf(pos(p), "%s is not supported by Weir: %s", what, todo)
+}
+
+func (c *checker) add(errs []*actionlint.Error) {
+	for _, e := range errs {
+		d := pipeline.Diagnostic{File: c.file, Line: max(e.Line, 1), Col: max(e.Column, 1), Severity: pipeline.Error, Message: e.Message}
+		if i := strings.Index(d.Message, " in object type {"); i > 0 && len(d.Message)-i > 80 {
+			d.Message = d.Message[:i] // the list of everything that exists hides what is wrong
+		}
+		// Advice about style and about injection is worth reading, but GitHub runs such files too.
+		if e.Kind == "if-cond" || e.Kind == "deprecated-commands" || e.Kind == "credentials" || strings.Contains(e.Message, "potentially untrusted") ||
+			strings.Contains(e.Message, "should not be evaluated in template") {
+			d.Severity = pipeline.Warning
+		}
+		if !slices.Contains(c.diags, d) && len(c.diags) < 200 {
+			c.diags = append(c.diags, d)
+		}
+	}
+}
+
+// lint runs the rules of actionlint that are about the language, not about GitHub's machines, marketplace or taste.
+func (c *checker) lint(content []byte) {
+	l, err := actionlint.NewLinter(io.Discard, &actionlint.LinterOptions{
+		WorkingDir: "/",
+		OnRulesCreated: func(rules []actionlint.Rule) []actionlint.Rule {
+			return slices.DeleteFunc(rules, func(r actionlint.Rule) bool {
+				switch r.Name() {
+				case "action", "runner-label", "workflow-call", "shellcheck", "pyflakes", "shell-name":
+					return true
+				}
+				return false
+			})
+		},
+	})
+	if err != nil {
+		panic(err)
+	}
+	errs, err := l.Lint(c.file, content, nil)
+	if err != nil {
+		c.errorf(Pos{1, 1}, "the file cannot be checked: %v", err)
+		return
+	}
+	c.add(errs)
+}
+
+// nodes counts the YAML nodes that content stands for, aliases followed, up to a bit over MaxNodes. Without it a few hundred
+// bytes of nested aliases would unfold to billions.
+func nodes(content []byte) int {
+	d := yaml.NewDecoder(bytes.NewReader(content))
+	var root yaml.Node
+	if err := d.Decode(&root); err != nil {
+		return 0 // the real parser says what is wrong
+	}
+	memo := map[*yaml.Node]int{}
+	var count func(n *yaml.Node, depth int) int
+	count = func(n *yaml.Node, depth int) int {
+		if depth > 100 {
+			return MaxNodes + 1
+		}
+		if n.Kind == yaml.AliasNode {
+			if n.Alias == nil {
+				return 1
+			}
+			return count(n.Alias, depth+1)
+		}
+		if v, ok := memo[n]; ok {
+			return v
+		}
+		memo[n] = MaxNodes + 1 // an alias to its own parent
+		total := 1
+		for _, k := range n.Content {
+			if total += count(k, depth+1); total > MaxNodes {
+				total = MaxNodes + 1
+				break
+			}
+		}
+		memo[n] = total
+		return total
+	}
+	return count(&root, 0)
+}
+
+func pos(p *actionlint.Pos) Pos {
+	if p == nil {
+		return Pos{1, 1}
+	}
+	return Pos{p.Line, p.Col}
+}
+
+func text(s *actionlint.String) Text {
+	if s == nil {
+		return Text{}
+	}
+	return Text{s.Value, pos(s.Pos)}
+}
