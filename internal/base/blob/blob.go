@@ -1,0 +1,40 @@
+// Package blob keeps bytes addressed by digest. What Put has returned survives
+// power loss.
+package blob
+
+import (
+	"context"
+	"encoding/hex"
+	"io"
+	"strings"
+
+	"weir/internal/base/fault"
+)
+
+// Digest is "sha256:" and 64 hexadecimal digits.
+type Digest string
+
+// ParseDigest refuses anything that is not a lower-case sha256 digest.
+func ParseDigest(s string) (Digest, error) {
+	h, ok := strings.CutPrefix(s, "sha256:")
+	if b, err := hex.DecodeString(h); !ok || err != nil || len(b) != 32 || h != strings.ToLower(h) {
+		return "", fault.New(fault.Invalid, "%q is not a digest. Write sha256: and 64 hexadecimal digits.", s)
+	}
+	return Digest(s), nil
+}
+
+// Hex returns the 64 hexadecimal digits.
+func (d Digest) Hex() string { return strings.TrimPrefix(string(d), "sha256:") }
+
+// Store keeps blobs. All methods are safe for concurrent use.
+type Store interface {
+	// Put stores r until EOF and returns its digest and size in bytes. The same
+	// bytes may be put any number of times.
+	Put(ctx context.Context, r io.Reader) (Digest, int64, error)
+	// Open returns the bytes and their size, or a NotFound fault. The caller closes.
+	Open(ctx context.Context, d Digest) (io.ReadSeekCloser, int64, error)
+	// Stat returns the size, or a NotFound fault.
+	Stat(ctx context.Context, d Digest) (int64, error)
+	// Delete removes a blob; one that is not there is no error.
+	Delete(ctx context.Context, d Digest) error
+}

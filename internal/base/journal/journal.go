@@ -1,0 +1,222 @@
+// Package journal keeps facts: what a layer announces to the layers above it.
+//
+// A fact is appended in the transaction that makes it true. Its position is
+// given afterwards, by one leased and fenced sequencer, so that positions have
+// no gaps and never appear out of order: a follower that has seen position n
+// will not find a fact at n or before it later, whatever was still uncommitted
+// when it looked. Followers see each fact at least once.
+package journal
+
+import (
+	"context"
+	"database/sql"
+	"embed"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"weir/internal/base/db"
+	"weir/internal/base/id"
+	"weir/internal/base/lease"
+)
+
+//go:embed migrations
+var migrations embed.FS
+
+const (
+	topicAppended  = "journal:appended"
+	topicSequenced = "journal:sequenced"
+	// poll is how long a lost wake-up may delay a fact.
+	poll = time.Second
+)
+
+// Migrate makes the tables.
+func Migrate(ctx context.Context, d *db.DB) error { return db.Migrate(ctx, d, "journal", migrations) }
+
+// A Fact is something that became true. Body is JSON of the shape that Type and
+// Version name; readers ignore fields that they do not know.
+type Fact struct {
+	ID       string
+	Org      string
+	Type     string
+	Version  int
+	Subject  string
+	Body     json.RawMessage
+	Time     time.Time
+	Position int64 // from 1, without gaps; 0 until sequenced
+}
+
+// Journal appends and follows facts.
+type Journal struct{ db *db.DB }
+
+// New returns the journal of a database.
+func New(d *db.DB) *Journal { return &Journal{d} }
+
+// Append adds a fact to the transaction that makes it true. Zero ID, Org,
+// Version and Time are filled in.
+func (j *Journal) Append(ctx context.Context, tx *db.Tx, f Fact) error {
+	if f.ID == "" {
+		f.ID = id.New("fact")
+	}
+	if f.Org == "" {
+		f.Org = "default"
+	}
+	if f.Version == 0 {
+		f.Version = 1
+	}
+	if f.Time.IsZero() {
+		f.Time = time.Now()
+	}
+	if len(f.Body) == 0 {
+		f.Body = json.RawMessage("{}")
+	}
+	_, err := tx.Exec(ctx, "insert into fact (org, id, type, version, subject, body, at) values (?, ?, ?, ?, ?, ?, ?)",
+		f.Org, f.ID, f.Type, f.Version, f.Subject, string(f.Body), f.Time.UnixMicro())
+	if err != nil {
+		return fmt.Errorf("append fact %s: %w", f.Type, err)
+	}
+	tx.Wake(topicAppended)
+	return nil
+}
+
+// Sequence gives positions to facts until ctx ends. It runs on every replica;
+// the lease lets one of them work.
+func (j *Journal) Sequence(ctx context.Context, holder string) error {
+	return lease.Hold(ctx, j.db, "journal/sequencer", holder, func(ctx context.Context, l lease.Lease) error {
+		appended, cancel := j.db.Subscribe(topicAppended)
+		defer cancel()
+		for {
+			n, err := j.sequence(ctx, l)
+			switch {
+			case errors.Is(err, lease.ErrFenced):
+				return err
+			case err != nil && ctx.Err() == nil:
+				slog.ErrorContext(ctx, "facts not sequenced", "error", err)
+			case n > 0:
+				continue
+			}
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-appended:
+			case <-time.After(poll):
+			}
+		}
+	})
+}
+
+// sequence gives the next positions to what has been committed by now, in the
+// order of ids, and returns how many it gave.
+func (j *Journal) sequence(ctx context.Context, l lease.Lease) (n int, err error) {
+	var some int
+	if err := j.db.QueryRow(ctx, "select count(*) from (select 1 from fact where position is null limit 1) pending").Scan(&some); err != nil || some == 0 {
+		return 0, err
+	}
+	err = j.db.Write(ctx, func(tx *db.Tx) error {
+		if err := l.Check(ctx, tx); err != nil {
+			return err
+		}
+		var last sql.NullInt64
+		if err := tx.QueryRow(ctx, "select max(position) from fact").Scan(&last); err != nil {
+			return err
+		}
+		rows, err := tx.Query(ctx, "select id from fact where position is null order by id limit 500")
+		ids, err := db.Collect(rows, err, func(r *sql.Rows) (id string, err error) { return id, r.Scan(&id) })
+		if err != nil {
+			return err
+		}
+		for i, id := range ids {
+			if _, err := tx.Exec(ctx, "update fact set position = ? where id = ?", last.Int64+int64(i)+1, id); err != nil {
+				return err
+			}
+		}
+		n = len(ids)
+		tx.Wake(topicSequenced)
+		return nil
+	})
+	return n, err
+}
+
+// Follow calls handle with every fact after the stored cursor of name, in
+// order, until ctx ends. The cursor moves after handle returned nil, so handle
+// may see a fact again after a crash and must be idempotent. A handle that
+// returns an error is called again, later and later: an error means "not now",
+// never "not wanted". Only one replica follows under a name at a time.
+func (j *Journal) Follow(ctx context.Context, name string, handle func(context.Context, Fact) error) error {
+	sequenced, cancel := j.db.Subscribe(topicSequenced)
+	defer cancel()
+	pause := time.Duration(0)
+	for {
+		n, err := j.follow(ctx, name, handle)
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case err != nil:
+			pause = min(max(2*pause, 50*time.Millisecond), 30*time.Second)
+			slog.ErrorContext(ctx, "fact not handled; it will be tried again", "follower", name, "error", err, "in", pause)
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-time.After(pause):
+			}
+			continue
+		case n > 0:
+			pause = 0
+			continue
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-sequenced:
+		case <-time.After(poll):
+		}
+	}
+}
+
+func (j *Journal) follow(ctx context.Context, name string, handle func(context.Context, Fact) error) (int, error) {
+	var cursor int64
+	err := j.db.QueryRow(ctx, "select position from journal_cursor where name = ?", name).Scan(&cursor)
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return 0, err
+	}
+	facts, err := j.After(ctx, cursor, 200)
+	if err != nil || len(facts) == 0 {
+		return 0, err
+	}
+	done := 0
+	for _, f := range facts {
+		if err = handle(ctx, f); err != nil {
+			err = fmt.Errorf("%s %s at %d: %w", f.Type, f.Subject, f.Position, err)
+			break
+		}
+		cursor = f.Position
+		done++
+	}
+	if done == 0 {
+		return 0, err
+	}
+	werr := j.db.Write(context.WithoutCancel(ctx), func(tx *db.Tx) error {
+		_, err := tx.Exec(ctx, `insert into journal_cursor (org, name, position) values ('default', ?, ?)
+			on conflict (name) do update set position = excluded.position`, name, cursor)
+		return err
+	})
+	return done, errors.Join(err, werr)
+}
+
+// After returns up to limit sequenced facts after a position.
+func (j *Journal) After(ctx context.Context, position int64, limit int) ([]Fact, error) {
+	rows, err := j.db.Query(ctx, `select org, id, type, version, subject, body, at, position from fact
+		where position > ? order by position limit ?`, position, limit)
+	return db.Collect(rows, err, func(r *sql.Rows) (Fact, error) {
+		var (
+			f    Fact
+			at   int64
+			body string
+		)
+		err := r.Scan(&f.Org, &f.ID, &f.Type, &f.Version, &f.Subject, &body, &at, &f.Position)
+		f.Body, f.Time = json.RawMessage(body), db.Time(at)
+		return f, err
+	})
+}
