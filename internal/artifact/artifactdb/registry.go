@@ -1,0 +1,280 @@
+package artifactdb
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"time"
+
+	"weir/internal/artifact"
+	"weir/internal/base/blob"
+	"weir/internal/base/db"
+)
+
+const org = "default"
+
+// Blob is a row of a blob in a repository.
+type Blob struct {
+	Digest string
+	Stored blob.Digest
+	Size   int64
+}
+
+// Chunk is a piece of an upload.
+type Chunk struct {
+	At, Size int64
+	Stored   blob.Digest
+}
+
+// Registry reads and writes the registry's rows. Functions with a tx belong to
+// the caller's transaction; "found" results are false without an error.
+type Registry struct{ DB *db.DB }
+
+// Touch makes the repository exist.
+func (r Registry) Touch(ctx context.Context, tx *db.Tx, repository string, now time.Time) error {
+	_, err := tx.Exec(ctx, "insert into registry_repository (org, name, created) values (?, ?, ?) on conflict do nothing", org, repository, db.Micros(now))
+	return err
+}
+
+// Exists reports whether anything was ever pushed to the repository.
+func (r Registry) Exists(ctx context.Context, repository string) (bool, error) {
+	var n int
+	err := r.DB.QueryRow(ctx, "select count(*) from registry_repository where org = ? and name = ?", org, repository).Scan(&n)
+	return n > 0, err
+}
+
+// Repositories lists the names of all repositories.
+func (r Registry) Repositories(ctx context.Context) ([]string, error) {
+	rows, err := r.DB.Query(ctx, "select name from registry_repository where org = ? order by name", org)
+	return db.Collect(rows, err, scanString)
+}
+
+// Blob finds a blob of a repository.
+func (r Registry) Blob(ctx context.Context, q db.Querier, repository, digest string) (b Blob, found bool, err error) {
+	b.Digest = digest
+	err = q.QueryRow(ctx, "select stored, size from registry_blob where org = ? and repository = ? and digest = ?", org, repository, digest).Scan(&b.Stored, &b.Size)
+	return b, err == nil, none(err)
+}
+
+// AddBlob puts a blob into a repository.
+func (r Registry) AddBlob(ctx context.Context, tx *db.Tx, repository string, b Blob, now time.Time) error {
+	if err := r.Touch(ctx, tx, repository, now); err != nil {
+		return err
+	}
+	_, err := tx.Exec(ctx, "insert into registry_blob (org, repository, digest, stored, size, created) values (?, ?, ?, ?, ?, ?) on conflict do nothing",
+		org, repository, b.Digest, string(b.Stored), b.Size, db.Micros(now))
+	if err != nil {
+		return err
+	}
+	return r.keep(ctx, tx, b.Stored)
+}
+
+// RemoveBlob takes a blob out of a repository.
+func (r Registry) RemoveBlob(ctx context.Context, tx *db.Tx, repository string, b Blob, now time.Time) error {
+	if _, err := tx.Exec(ctx, "delete from registry_blob where org = ? and repository = ? and digest = ?", org, repository, b.Digest); err != nil {
+		return err
+	}
+	return r.Discard(ctx, tx, b.Stored, now)
+}
+
+// UsedBytes is the size of all blobs of a repository.
+func (r Registry) UsedBytes(ctx context.Context, repository string) (int64, error) {
+	var n int64
+	err := r.DB.QueryRow(ctx, "select coalesce(sum(size), 0) from registry_blob where org = ? and repository = ?", org, repository).Scan(&n)
+	return n, err
+}
+
+// ManifestRow is a manifest and where its bytes are.
+type ManifestRow struct {
+	artifact.Descriptor
+	Stored  blob.Digest
+	Subject string
+}
+
+const manifestColumns = "digest, stored, media_type, artifact_type, size, subject, annotations"
+
+// Manifest finds a manifest by digest.
+func (r Registry) Manifest(ctx context.Context, q db.Querier, repository, digest string) (ManifestRow, bool, error) {
+	m, err := scanManifest(q.QueryRow(ctx, "select "+manifestColumns+" from registry_manifest where org = ? and repository = ? and digest = ?", org, repository, digest))
+	return m, err == nil, none(err)
+}
+
+// AddManifest stores a manifest.
+func (r Registry) AddManifest(ctx context.Context, tx *db.Tx, repository string, m ManifestRow, now time.Time) error {
+	if err := r.Touch(ctx, tx, repository, now); err != nil {
+		return err
+	}
+	annotations, err := json.Marshal(m.Annotations)
+	if err != nil {
+		return err
+	}
+	_, err = tx.Exec(ctx, "insert into registry_manifest (org, repository, "+manifestColumns+", created) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) on conflict do nothing",
+		org, repository, m.Digest, string(m.Stored), m.MediaType, m.ArtifactType, m.Size, m.Subject, string(annotations), db.Micros(now))
+	if err != nil {
+		return err
+	}
+	return r.keep(ctx, tx, m.Stored)
+}
+
+// RemoveManifest removes a manifest and the tags that name it.
+func (r Registry) RemoveManifest(ctx context.Context, tx *db.Tx, repository string, m ManifestRow, now time.Time) error {
+	if _, err := tx.Exec(ctx, "delete from registry_tag where org = ? and repository = ? and digest = ?", org, repository, m.Digest); err != nil {
+		return err
+	}
+	if _, err := tx.Exec(ctx, "delete from registry_manifest where org = ? and repository = ? and digest = ?", org, repository, m.Digest); err != nil {
+		return err
+	}
+	return r.Discard(ctx, tx, m.Stored, now)
+}
+
+// Referrers lists manifests whose subject is digest, in the order of digests.
+func (r Registry) Referrers(ctx context.Context, repository, digest string) ([]ManifestRow, error) {
+	rows, err := r.DB.Query(ctx, "select "+manifestColumns+" from registry_manifest where org = ? and repository = ? and subject = ? order by created, digest", org, repository, digest)
+	return db.Collect(rows, err, func(rows *sql.Rows) (ManifestRow, error) { return scanManifest(rows) })
+}
+
+// Tag is a name for a manifest.
+type Tag struct {
+	Digest    string
+	Immutable bool
+}
+
+// Tag finds a tag.
+func (r Registry) Tag(ctx context.Context, q db.Querier, repository, tag string) (t Tag, found bool, err error) {
+	var immutable int
+	err = q.QueryRow(ctx, "select digest, immutable from registry_tag where org = ? and repository = ? and tag = ?", org, repository, tag).Scan(&t.Digest, &immutable)
+	t.Immutable = immutable != 0
+	return t, err == nil, none(err)
+}
+
+// PinnedTag returns an immutable tag that names digest, or "".
+func (r Registry) PinnedTag(ctx context.Context, q db.Querier, repository, digest string) (tag string, err error) {
+	err = q.QueryRow(ctx, "select tag from registry_tag where org = ? and repository = ? and digest = ? and immutable = 1 limit 1", org, repository, digest).Scan(&tag)
+	return tag, none(err)
+}
+
+// SetTag makes tag name a manifest.
+func (r Registry) SetTag(ctx context.Context, tx *db.Tx, repository, tag string, t Tag, now time.Time) error {
+	_, err := tx.Exec(ctx, `insert into registry_tag (org, repository, tag, digest, immutable, updated) values (?, ?, ?, ?, ?, ?)
+		on conflict (org, repository, tag) do update set digest = excluded.digest, immutable = excluded.immutable, updated = excluded.updated`,
+		org, repository, tag, t.Digest, db.Bool(t.Immutable), db.Micros(now))
+	return err
+}
+
+// RemoveTag removes a tag.
+func (r Registry) RemoveTag(ctx context.Context, tx *db.Tx, repository, tag string) error {
+	_, err := tx.Exec(ctx, "delete from registry_tag where org = ? and repository = ? and tag = ?", org, repository, tag)
+	return err
+}
+
+// Tags lists the tags of a repository in no order: engines collate differently.
+func (r Registry) Tags(ctx context.Context, repository string) ([]string, error) {
+	rows, err := r.DB.Query(ctx, "select tag from registry_tag where org = ? and repository = ?", org, repository)
+	return db.Collect(rows, err, scanString)
+}
+
+// AddUpload starts an upload.
+func (r Registry) AddUpload(ctx context.Context, tx *db.Tx, u artifact.Upload) error {
+	_, err := tx.Exec(ctx, "insert into registry_upload (org, id, repository, size, updated) values (?, ?, ?, ?, ?)", org, u.ID, u.Repository, u.Size, db.Micros(u.Updated))
+	return err
+}
+
+// Upload finds an upload.
+func (r Registry) Upload(ctx context.Context, q db.Querier, repository, id string) (u artifact.Upload, found bool, err error) {
+	u.ID, u.Repository = id, repository
+	var updated int64
+	err = q.QueryRow(ctx, "select size, updated from registry_upload where org = ? and repository = ? and id = ?", org, repository, id).Scan(&u.Size, &updated)
+	u.Updated = db.Time(updated)
+	return u, err == nil, none(err)
+}
+
+// AddChunk grows an upload.
+func (r Registry) AddChunk(ctx context.Context, tx *db.Tx, id string, c Chunk, now time.Time) error {
+	if _, err := tx.Exec(ctx, "insert into registry_chunk (org, upload_id, at, size, stored) values (?, ?, ?, ?, ?)", org, id, c.At, c.Size, string(c.Stored)); err != nil {
+		return err
+	}
+	if _, err := tx.Exec(ctx, "update registry_upload set size = ?, updated = ? where id = ?", c.At+c.Size, db.Micros(now), id); err != nil {
+		return err
+	}
+	return r.keep(ctx, tx, c.Stored)
+}
+
+// Chunks lists the pieces of an upload in order.
+func (r Registry) Chunks(ctx context.Context, q db.Querier, id string) ([]Chunk, error) {
+	rows, err := q.Query(ctx, "select at, size, stored from registry_chunk where upload_id = ? order by at", id)
+	return db.Collect(rows, err, func(rows *sql.Rows) (c Chunk, err error) { return c, rows.Scan(&c.At, &c.Size, &c.Stored) })
+}
+
+// RemoveUpload forgets an upload; its chunks become garbage.
+func (r Registry) RemoveUpload(ctx context.Context, tx *db.Tx, id string, now time.Time) error {
+	chunks, err := r.Chunks(ctx, tx, id)
+	if err != nil {
+		return err
+	}
+	for _, q := range []string{"delete from registry_chunk where upload_id = ?", "delete from registry_upload where id = ?"} {
+		if _, err := tx.Exec(ctx, q, id); err != nil {
+			return err
+		}
+	}
+	for _, c := range chunks {
+		if err := r.Discard(ctx, tx, c.Stored, now); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// StaleUploads lists uploads that nobody has touched since a time.
+func (r Registry) StaleUploads(ctx context.Context, before time.Time, limit int) ([]string, error) {
+	rows, err := r.DB.Query(ctx, "select id from registry_upload where updated < ? limit ?", db.Micros(before), limit)
+	return db.Collect(rows, err, scanString)
+}
+
+// Garbage lists blobs that were discarded before a time.
+func (r Registry) Garbage(ctx context.Context, before time.Time, limit int) ([]string, error) {
+	rows, err := r.DB.Query(ctx, "select stored from registry_garbage where since < ? order by since limit ?", db.Micros(before), limit)
+	return db.Collect(rows, err, scanString)
+}
+
+// Referenced reports whether any row needs a stored blob.
+func (r Registry) Referenced(ctx context.Context, q db.Querier, stored string) (bool, error) {
+	var n int
+	err := q.QueryRow(ctx, `select (select count(*) from registry_blob where stored = ?) + (select count(*) from registry_manifest where stored = ?)
+		+ (select count(*) from registry_chunk where stored = ?) + (select count(*) from intake where stored = ?)`, stored, stored, stored, stored).Scan(&n)
+	return n > 0, err
+}
+
+// Forget takes a blob off the list of garbage.
+func (r Registry) Forget(ctx context.Context, tx *db.Tx, stored string) error {
+	return r.keep(ctx, tx, blob.Digest(stored))
+}
+
+func (r Registry) keep(ctx context.Context, tx *db.Tx, stored blob.Digest) error {
+	_, err := tx.Exec(ctx, "delete from registry_garbage where stored = ?", string(stored))
+	return err
+}
+
+// Discard lists stored bytes as possible garbage.
+func (r Registry) Discard(ctx context.Context, tx *db.Tx, stored blob.Digest, now time.Time) error {
+	_, err := tx.Exec(ctx, "insert into registry_garbage (org, stored, since) values (?, ?, ?) on conflict (stored) do update set since = excluded.since",
+		org, string(stored), db.Micros(now))
+	return err
+}
+
+func scanManifest(row interface{ Scan(...any) error }) (m ManifestRow, err error) {
+	var annotations string
+	if err := row.Scan(&m.Digest, &m.Stored, &m.MediaType, &m.ArtifactType, &m.Size, &m.Subject, &annotations); err != nil {
+		return m, err
+	}
+	return m, json.Unmarshal([]byte(annotations), &m.Annotations)
+}
+
+func scanString(rows *sql.Rows) (s string, err error) { return s, rows.Scan(&s) }
+
+func none(err error) error {
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil
+	}
+	return err
+}

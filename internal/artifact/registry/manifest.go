@@ -1,0 +1,243 @@
+package registry
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"weir/internal/artifact"
+	"weir/internal/artifact/artifactdb"
+	"weir/internal/base/db"
+	"weir/internal/base/fault"
+)
+
+// Manifest returns a manifest by tag or digest, with its bytes.
+func (r *Registry) Manifest(ctx context.Context, repository, reference string) (artifact.Manifest, error) {
+	row, err := r.resolve(ctx, r.db, repository, reference)
+	if err != nil {
+		return artifact.Manifest{}, err
+	}
+	rc, _, err := r.blobs.Open(ctx, row.Stored)
+	if err != nil {
+		return artifact.Manifest{}, fmt.Errorf("open manifest %s: %w", row.Digest, err)
+	}
+	defer rc.Close()
+	raw, err := io.ReadAll(io.LimitReader(rc, r.limits.Manifest+1))
+	if err != nil {
+		return artifact.Manifest{}, fmt.Errorf("read manifest %s: %w", row.Digest, err)
+	}
+	return artifact.Manifest{Descriptor: row.Descriptor, Subject: row.Subject, Raw: raw}, nil
+}
+
+// content is what the registry reads of a manifest or an index.
+type content struct {
+	MediaType    string                `json:"mediaType"`
+	ArtifactType string                `json:"artifactType"`
+	Config       *artifact.Descriptor  `json:"config"`
+	Layers       []artifact.Descriptor `json:"layers"`
+	Manifests    []artifact.Descriptor `json:"manifests"`
+	Subject      *artifact.Descriptor  `json:"subject"`
+	Annotations  map[string]string     `json:"annotations"`
+}
+
+// PutManifest stores raw under a tag or its digest, and under more tags.
+func (r *Registry) PutManifest(ctx context.Context, repository, reference, mediaType string, raw []byte, tags ...string) (artifact.Manifest, error) {
+	if int64(len(raw)) > r.limits.Manifest {
+		return artifact.Manifest{}, artifact.Refuse(artifact.SizeInvalid, fault.Invalid, "the manifest has %d bytes; at most %d are taken", len(raw), r.limits.Manifest)
+	}
+	digest := "sha256:"
+	if strings.Contains(reference, ":") {
+		if err := checkDigest(reference); err != nil {
+			return artifact.Manifest{}, err
+		}
+		digest = reference
+	} else {
+		tags = append(tags, reference)
+	}
+	h := hasher(digest)
+	h.Write(raw)
+	if got := name(digest, h); digest == "sha256:" {
+		digest = got
+	} else if got != digest {
+		return artifact.Manifest{}, mismatch(digest, got)
+	}
+	for _, t := range tags {
+		if !artifact.ValidTag(t) {
+			return artifact.Manifest{}, artifact.Refuse(artifact.ManifestInvalid, fault.Invalid, "%q cannot be a tag; use up to 128 letters, digits, dots, dashes and underscores", t)
+		}
+	}
+	var c content
+	if err := json.Unmarshal(raw, &c); err != nil {
+		return artifact.Manifest{}, artifact.Refuse(artifact.ManifestInvalid, fault.Invalid, "the manifest is not JSON of the shape of an image manifest or index")
+	}
+	row := artifactdb.ManifestRow{Descriptor: artifact.Descriptor{MediaType: mediaType, Digest: digest, Size: int64(len(raw)), ArtifactType: c.ArtifactType, Annotations: c.Annotations}}
+	if row.MediaType == "" {
+		row.MediaType = c.MediaType
+	}
+	if row.ArtifactType == "" && c.Config != nil {
+		row.ArtifactType = c.Config.MediaType
+	}
+	if c.Subject != nil {
+		if err := checkDigest(c.Subject.Digest); err != nil {
+			return artifact.Manifest{}, err
+		}
+		row.Subject = c.Subject.Digest
+	}
+	if err := r.limits.Quota(ctx, repository, row.Size); err != nil {
+		return artifact.Manifest{}, err
+	}
+	r.sweep.RLock()
+	defer r.sweep.RUnlock()
+	stored, _, err := r.blobs.Put(ctx, bytes.NewReader(raw))
+	if err != nil {
+		return artifact.Manifest{}, fmt.Errorf("store manifest %s: %w", digest, err)
+	}
+	row.Stored = stored
+	err = r.db.Write(ctx, func(tx *db.Tx) error {
+		if err := r.complete(ctx, tx, repository, c); err != nil {
+			return err
+		}
+		if err := r.rows.AddManifest(ctx, tx, repository, row, time.Now()); err != nil {
+			return err
+		}
+		for _, t := range tags {
+			if err := r.tag(ctx, tx, repository, t, digest); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return artifact.Manifest{}, err
+	}
+	return artifact.Manifest{Descriptor: row.Descriptor, Subject: row.Subject, Raw: raw}, nil
+}
+
+// complete refuses a manifest that names what the repository does not have.
+// A subject may be missing: it may arrive later.
+func (r *Registry) complete(ctx context.Context, tx *db.Tx, repository string, c content) error {
+	blobs := c.Layers
+	if c.Config != nil {
+		blobs = append([]artifact.Descriptor{*c.Config}, blobs...)
+	}
+	for _, d := range blobs {
+		if strings.Contains(d.MediaType, "nondistributable") || strings.Contains(d.MediaType, ".foreign.") {
+			continue
+		}
+		found := false
+		if artifact.ValidDigest(d.Digest) {
+			b, ok, err := r.rows.Blob(ctx, tx, repository, d.Digest)
+			if err != nil {
+				return err
+			}
+			found = ok && (d.Size == 0 || d.Size == b.Size)
+		}
+		if !found {
+			return artifact.Refuse(artifact.ManifestBlobUnknown, fault.Invalid, "the manifest names the blob %s of %d bytes, which %s does not have; push it first", d.Digest, d.Size, repository)
+		}
+	}
+	for _, d := range c.Manifests {
+		found := false
+		if artifact.ValidDigest(d.Digest) {
+			var err error
+			if _, found, err = r.rows.Manifest(ctx, tx, repository, d.Digest); err != nil {
+				return err
+			}
+		}
+		if !found {
+			return artifact.Refuse(artifact.ManifestBlobUnknown, fault.Invalid, "the index names the manifest %s, which %s does not have; push it first", d.Digest, repository)
+		}
+	}
+	return nil
+}
+
+// tag makes t name digest, unless it is a release tag of something else.
+func (r *Registry) tag(ctx context.Context, tx *db.Tx, repository, t, digest string) error {
+	now, found, err := r.rows.Tag(ctx, tx, repository, t)
+	switch {
+	case err != nil:
+		return err
+	case found && now.Digest == digest:
+		return nil
+	case found && now.Immutable:
+		return artifact.Refuse(artifact.Denied, fault.Conflict, "the release tag %s of %s names %s and never moves; push under another tag", t, repository, now.Digest)
+	}
+	return r.rows.SetTag(ctx, tx, repository, t, artifactdb.Tag{Digest: digest, Immutable: releaseTag.MatchString(t)}, time.Now())
+}
+
+// DeleteManifest removes a tag, or a manifest with its tags.
+func (r *Registry) DeleteManifest(ctx context.Context, repository, reference string) error {
+	return r.db.Write(ctx, func(tx *db.Tx) error {
+		row, err := r.resolve(ctx, tx, repository, reference)
+		if err != nil {
+			return err
+		}
+		if row.Digest != reference {
+			t, _, err := r.rows.Tag(ctx, tx, repository, reference)
+			if err != nil {
+				return err
+			}
+			if t.Immutable {
+				return artifact.Refuse(artifact.Denied, fault.Denied, "the release tag %s of %s cannot be deleted; retention removes it when no environment can need it any more", reference, repository)
+			}
+			return r.rows.RemoveTag(ctx, tx, repository, reference)
+		}
+		pinned, err := r.rows.PinnedTag(ctx, tx, repository, row.Digest)
+		if err != nil {
+			return err
+		}
+		if pinned != "" {
+			return artifact.Refuse(artifact.Denied, fault.Denied, "%s is the release %s of %s and cannot be deleted; retention removes it when no environment can need it any more", row.Digest, pinned, repository)
+		}
+		return r.rows.RemoveManifest(ctx, tx, repository, row, time.Now())
+	})
+}
+
+// Referrers lists what refers to digest; artifactType "" means all.
+func (r *Registry) Referrers(ctx context.Context, repository, digest, artifactType string) ([]artifact.Descriptor, error) {
+	if err := checkDigest(digest); err != nil {
+		return nil, err
+	}
+	rows, err := r.rows.Referrers(ctx, repository, digest)
+	if err != nil {
+		return nil, err
+	}
+	out := []artifact.Descriptor{}
+	for _, m := range rows {
+		if artifactType == "" || m.ArtifactType == artifactType {
+			out = append(out, m.Descriptor)
+		}
+	}
+	return out, nil
+}
+
+func (r *Registry) resolve(ctx context.Context, q db.Querier, repository, reference string) (artifactdb.ManifestRow, error) {
+	digest := reference
+	unknown := artifact.Refuse(artifact.ManifestUnknown, fault.NotFound, "the repository %s has no manifest %s", repository, reference)
+	if strings.Contains(reference, ":") {
+		if err := checkDigest(reference); err != nil {
+			return artifactdb.ManifestRow{}, err
+		}
+	} else {
+		if !artifact.ValidTag(reference) {
+			return artifactdb.ManifestRow{}, artifact.Refuse(artifact.ManifestInvalid, fault.Invalid, "%q is neither a tag nor a digest", reference)
+		}
+		t, found, err := r.rows.Tag(ctx, q, repository, reference)
+		if err != nil {
+			return artifactdb.ManifestRow{}, err
+		}
+		if !found {
+			return artifactdb.ManifestRow{}, unknown
+		}
+		digest = t.Digest
+	}
+	m, found, err := r.rows.Manifest(ctx, q, repository, digest)
+	if err == nil && !found {
+		err = unknown
+	}
+	return m, err
+}

@@ -1,0 +1,326 @@
+// Package registry is an OCI registry (distribution 1.1) over a blob store and
+// rows: blobs, manifests, tags, referrers. The protocol is edge/ocid's.
+//
+// Promises: what a method has acknowledged survives power loss, also a piece of
+// an upload; a manifest is stored byte for byte and only when everything it
+// names is there; a release tag, once set, names the same digest for ever, and
+// that digest cannot be deleted; a blob is readable only through a repository
+// that it was pushed or mounted to.
+//
+// The blob store belongs to the artifact layer: Sweep removes from it what no
+// row of the layer needs.
+package registry
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/sha512"
+	"encoding/hex"
+	"fmt"
+	"hash"
+	"io"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"weir/internal/artifact"
+	"weir/internal/artifact/artifactdb"
+	"weir/internal/base/blob"
+	"weir/internal/base/db"
+	"weir/internal/base/fault"
+)
+
+// Limits bound what a client may send.
+type Limits struct {
+	Blob     int64 // bytes; 0 means 10 GiB
+	Manifest int64 // bytes; 0 means 4 MiB
+	// Quota refuses add more bytes in a repository; nil allows all.
+	Quota func(ctx context.Context, repository string, add int64) error
+}
+
+// Registry holds images. Its methods are safe for concurrent use.
+type Registry struct {
+	rows   artifactdb.Registry
+	db     *db.DB
+	blobs  blob.Store
+	limits Limits
+
+	// sweep is held shared from putting bytes until their row is stored, and
+	// alone while unreferenced bytes are removed.
+	sweep sync.RWMutex
+}
+
+// New returns the registry of a database and a blob store.
+func New(d *db.DB, blobs blob.Store, l Limits) *Registry {
+	if l.Blob == 0 {
+		l.Blob = 10 << 30
+	}
+	if l.Manifest == 0 {
+		l.Manifest = 4 << 20
+	}
+	if l.Quota == nil {
+		l.Quota = func(context.Context, string, int64) error { return nil }
+	}
+	return &Registry{rows: artifactdb.Registry{DB: d}, db: d, blobs: blobs, limits: l}
+}
+
+// MaxManifest is the largest manifest that may be put.
+func (r *Registry) MaxManifest() int64 { return r.limits.Manifest }
+
+// releaseTag is the form of tags that never move: semantic version and commit.
+var releaseTag = regexp.MustCompile(`^\d+\.\d+\.\d+-[0-9a-f]{7,40}$`)
+
+// Blob describes a blob of a repository.
+func (r *Registry) Blob(ctx context.Context, repository, digest string) (artifact.Descriptor, error) {
+	b, err := r.find(ctx, r.db, repository, digest)
+	return descriptor(b), err
+}
+
+// OpenBlob opens a blob of a repository. The caller closes.
+func (r *Registry) OpenBlob(ctx context.Context, repository, digest string) (io.ReadSeekCloser, artifact.Descriptor, error) {
+	b, err := r.find(ctx, r.db, repository, digest)
+	if err != nil {
+		return nil, artifact.Descriptor{}, err
+	}
+	rc, _, err := r.blobs.Open(ctx, b.Stored)
+	if err != nil {
+		return nil, artifact.Descriptor{}, fmt.Errorf("open blob %s: %w", digest, err)
+	}
+	return rc, descriptor(b), nil
+}
+
+// DeleteBlob takes a blob out of a repository.
+func (r *Registry) DeleteBlob(ctx context.Context, repository, digest string) error {
+	return r.db.Write(ctx, func(tx *db.Tx) error {
+		b, err := r.find(ctx, tx, repository, digest)
+		if err != nil {
+			return err
+		}
+		return r.rows.RemoveBlob(ctx, tx, repository, b, time.Now())
+	})
+}
+
+// Mount puts a blob of another repository into this one. The caller has asked
+// whether the actor may read the other one. It reports false if there is no
+// such blob.
+func (r *Registry) Mount(ctx context.Context, repository, from, digest string) (bool, error) {
+	if err := checkDigest(digest); err != nil {
+		return false, err
+	}
+	mounted := false
+	err := r.db.Write(ctx, func(tx *db.Tx) error {
+		b, found, err := r.rows.Blob(ctx, tx, from, digest)
+		mounted = found
+		if err != nil || !found {
+			return err
+		}
+		return r.rows.AddBlob(ctx, tx, repository, b, time.Now())
+	})
+	return mounted, err
+}
+
+// PutBlob stores a blob in one go.
+func (r *Registry) PutBlob(ctx context.Context, repository, digest string, body io.Reader) (artifact.Descriptor, error) {
+	if err := checkDigest(digest); err != nil {
+		return artifact.Descriptor{}, err
+	}
+	r.sweep.RLock()
+	defer r.sweep.RUnlock()
+	h := hasher(digest)
+	in := &limited{r: body, left: r.limits.Blob}
+	stored, size, err := r.blobs.Put(ctx, io.TeeReader(in, h))
+	if err != nil {
+		return artifact.Descriptor{}, in.explain(err, r.limits.Blob)
+	}
+	if got := name(digest, h); got != digest {
+		r.discard(ctx, stored)
+		return artifact.Descriptor{}, mismatch(digest, got)
+	}
+	return r.add(ctx, repository, artifactdb.Blob{Digest: digest, Stored: stored, Size: size}, "")
+}
+
+// add stores the row of a blob and ends its upload, if there was one.
+func (r *Registry) add(ctx context.Context, repository string, b artifactdb.Blob, upload string) (artifact.Descriptor, error) {
+	if err := r.limits.Quota(ctx, repository, b.Size); err != nil {
+		return artifact.Descriptor{}, err
+	}
+	err := r.db.Write(ctx, func(tx *db.Tx) error {
+		if upload != "" {
+			if err := r.rows.RemoveUpload(ctx, tx, upload, time.Now()); err != nil {
+				return err
+			}
+		}
+		return r.rows.AddBlob(ctx, tx, repository, b, time.Now())
+	})
+	if err != nil {
+		return artifact.Descriptor{}, fmt.Errorf("store blob %s of %s: %w", b.Digest, repository, err)
+	}
+	return descriptor(b), nil
+}
+
+// Repositories lists the names of all repositories.
+func (r *Registry) Repositories(ctx context.Context) ([]string, error) {
+	return r.rows.Repositories(ctx)
+}
+
+// UsedBytes is what the blobs of a repository weigh, for a quota.
+func (r *Registry) UsedBytes(ctx context.Context, repository string) (int64, error) {
+	return r.rows.UsedBytes(ctx, repository)
+}
+
+func (r *Registry) find(ctx context.Context, q db.Querier, repository, digest string) (artifactdb.Blob, error) {
+	if err := checkDigest(digest); err != nil {
+		return artifactdb.Blob{}, err
+	}
+	b, found, err := r.rows.Blob(ctx, q, repository, digest)
+	if err == nil && !found {
+		err = artifact.Refuse(artifact.BlobUnknown, fault.NotFound, "the repository %s has no blob %s", repository, digest)
+	}
+	return b, err
+}
+
+// discard lists bytes as garbage whose push was refused.
+func (r *Registry) discard(ctx context.Context, stored blob.Digest) {
+	_ = r.db.Write(context.WithoutCancel(ctx), func(tx *db.Tx) error {
+		return r.rows.Discard(ctx, tx, stored, time.Now())
+	})
+}
+
+// Sweep forgets uploads nobody has touched for a day and removes bytes that
+// nothing has needed for an hour. It returns how many blobs it removed. Only
+// one replica sweeps at a time; the caller holds a lease.
+func (r *Registry) Sweep(ctx context.Context, now time.Time) (removed int, err error) {
+	stale, err := r.rows.StaleUploads(ctx, now.Add(-24*time.Hour), 1000)
+	if err != nil {
+		return 0, err
+	}
+	for _, id := range stale {
+		if err := r.db.Write(ctx, func(tx *db.Tx) error { return r.rows.RemoveUpload(ctx, tx, id, now) }); err != nil {
+			return 0, err
+		}
+	}
+	garbage, err := r.rows.Garbage(ctx, now.Add(-time.Hour), 1000)
+	if err != nil {
+		return 0, err
+	}
+	for _, stored := range garbage {
+		gone, err := r.remove(ctx, stored)
+		if err != nil {
+			return removed, fmt.Errorf("remove blob %s: %w", stored, err)
+		}
+		if gone {
+			removed++
+		}
+	}
+	return removed, nil
+}
+
+// remove deletes bytes first and their entry last: after a crash in between, the
+// next sweep finds the entry again.
+func (r *Registry) remove(ctx context.Context, stored string) (bool, error) {
+	r.sweep.Lock()
+	defer r.sweep.Unlock()
+	needed, err := r.rows.Referenced(ctx, r.db, stored)
+	if err != nil {
+		return false, err
+	}
+	if !needed {
+		if err := r.blobs.Delete(ctx, blob.Digest(stored)); err != nil {
+			return false, err
+		}
+	}
+	return !needed, r.db.Write(ctx, func(tx *db.Tx) error { return r.rows.Forget(ctx, tx, stored) })
+}
+
+func descriptor(b artifactdb.Blob) artifact.Descriptor {
+	return artifact.Descriptor{MediaType: "application/octet-stream", Digest: b.Digest, Size: b.Size}
+}
+
+func checkDigest(d string) error {
+	if !artifact.ValidDigest(d) {
+		return artifact.Refuse(artifact.DigestInvalid, fault.Invalid, "%q is not a digest; write sha256: and 64 hexadecimal digits, or sha512: and 128", d)
+	}
+	return nil
+}
+
+func mismatch(want, got string) error {
+	return artifact.Refuse(artifact.DigestInvalid, fault.Invalid, "the bytes have digest %s, not %s as announced; they were damaged on the way or the digest is of something else", got, want)
+}
+
+func hasher(digest string) hash.Hash {
+	if strings.HasPrefix(digest, "sha512:") {
+		return sha512.New()
+	}
+	return sha256.New()
+}
+
+// name is the digest of what h has seen, by the algorithm of like.
+func name(like string, h hash.Hash) string {
+	alg, _, _ := strings.Cut(like, ":")
+	return alg + ":" + hex.EncodeToString(h.Sum(nil))
+}
+
+// limited reads at most left bytes and remembers whether there were more.
+type limited struct {
+	r    io.Reader
+	left int64
+	over bool
+	err  error // the client's, if reading from it failed
+}
+
+func (l *limited) Read(p []byte) (int, error) {
+	if l.left <= 0 {
+		var one [1]byte
+		n, err := l.r.Read(one[:])
+		if n > 0 {
+			l.over = true
+			return 0, io.ErrUnexpectedEOF
+		}
+		return 0, err
+	}
+	p = p[:min(int64(len(p)), l.left)]
+	n, err := l.r.Read(p)
+	l.left -= int64(n)
+	if err != nil && err != io.EOF {
+		l.err = err
+	}
+	return n, err
+}
+
+func (l *limited) explain(err error, limit int64) error {
+	switch {
+	case l.over:
+		return artifact.Refuse(artifact.SizeInvalid, fault.Invalid, "the upload is larger than %d bytes, the most this registry takes for one blob", limit)
+	case l.err != nil:
+		return artifact.Refuse(artifact.BlobUploadInvalid, fault.Invalid, "the upload broke off before its end; send it again")
+	}
+	return fmt.Errorf("store blob: %w", err)
+}
+
+// Tags lists up to n tags after last (n < 0: all) in ASCII order, and whether
+// there are more.
+func (r *Registry) Tags(ctx context.Context, repository, last string, n int) ([]string, bool, error) {
+	exists, err := r.rows.Exists(ctx, repository)
+	if err != nil {
+		return nil, false, err
+	}
+	if !exists {
+		return nil, false, artifact.Refuse(artifact.NameUnknown, fault.NotFound, "there is no repository %s", repository)
+	}
+	tags, err := r.rows.Tags(ctx, repository)
+	if err != nil {
+		return nil, false, err
+	}
+	slices.Sort(tags)
+	at, found := slices.BinarySearch(tags, last)
+	if found {
+		at++
+	}
+	tags = tags[at:]
+	if n >= 0 && n < len(tags) {
+		return tags[:n], true, nil
+	}
+	return tags, false, nil
+}

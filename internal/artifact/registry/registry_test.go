@@ -1,0 +1,260 @@
+package registry_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"crypto/sha512"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+	"time"
+
+	"weir/internal/artifact"
+	"weir/internal/artifact/artifactdb"
+	"weir/internal/artifact/registry"
+	"weir/internal/base/blob"
+	"weir/internal/base/blob/dir"
+	"weir/internal/base/db"
+	"weir/internal/base/db/dbtest"
+	"weir/internal/base/fault"
+)
+
+func open(t *testing.T, d *db.DB, l registry.Limits) (*registry.Registry, blob.Store) {
+	t.Helper()
+	if err := artifactdb.Migrate(t.Context(), d); err != nil {
+		t.Fatal(err)
+	}
+	blobs, err := dir.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return registry.New(d, blobs, l), blobs
+}
+
+func digest(b []byte) string { s := sha256.Sum256(b); return "sha256:" + hex.EncodeToString(s[:]) }
+
+func put(t *testing.T, r *registry.Registry, repository string, b []byte) artifact.Descriptor {
+	t.Helper()
+	d, err := r.PutBlob(t.Context(), repository, digest(b), bytes.NewReader(b))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+func image(t *testing.T, r *registry.Registry, repository, content string) []byte {
+	t.Helper()
+	config, layer := put(t, r, repository, []byte("{}")), put(t, r, repository, []byte(content))
+	raw, err := json.Marshal(map[string]any{"schemaVersion": 2, "mediaType": artifact.MediaManifest, "config": config, "layers": []any{layer}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return raw
+}
+
+func TestUploadGoesOnAfterARestart(t *testing.T) {
+	dbtest.Each(t, func(t *testing.T, d *db.DB) {
+		r, blobs := open(t, d, registry.Limits{})
+		u, err := r.StartUpload(t.Context(), "shop/app")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if u, err = r.Append(t.Context(), "shop/app", u.ID, 0, strings.NewReader("hello ")); err != nil || u.Size != 6 {
+			t.Fatalf("Append() = %+v, %v; want 6 bytes", u, err)
+		}
+		again := registry.New(d, blobs, registry.Limits{})
+		if u, err = again.Upload(t.Context(), "shop/app", u.ID); err != nil || u.Size != 6 {
+			t.Fatalf("Upload() after restart = %+v, %v; want 6 bytes", u, err)
+		}
+		if _, err := again.Append(t.Context(), "shop/app", u.ID, 3, strings.NewReader("world")); !errors.Is(err, artifact.ErrOutOfOrder) {
+			t.Errorf("Append() out of order = %v; want it refused", err)
+		}
+		if _, err := again.Append(t.Context(), "shop/app", u.ID, 6, strings.NewReader("world")); err != nil {
+			t.Fatal(err)
+		}
+		want := digest([]byte("hello world"))
+		if _, err := again.Finish(t.Context(), "shop/app", u.ID, want); err != nil {
+			t.Fatal(err)
+		}
+		rc, desc, err := again.OpenBlob(t.Context(), "shop/app", want)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer rc.Close()
+		if b, _ := io.ReadAll(rc); string(b) != "hello world" || desc.Size != 11 {
+			t.Errorf("blob = %q of %d; want hello world", b, desc.Size)
+		}
+		if _, err := again.Upload(t.Context(), "shop/app", u.ID); artifact.CodeOf(err) != artifact.BlobUploadUnknown {
+			t.Errorf("Upload() after Finish = %v; want it gone", err)
+		}
+	})
+}
+
+func TestManifestNeedsWhatItNames(t *testing.T) {
+	dbtest.Each(t, func(t *testing.T, d *db.DB) {
+		r, _ := open(t, d, registry.Limits{})
+		raw := image(t, r, "shop/app", "layer")
+		if _, err := r.PutManifest(t.Context(), "shop/other", "v1", artifact.MediaManifest, raw); artifact.CodeOf(err) != artifact.ManifestBlobUnknown {
+			t.Errorf("PutManifest() in another repository = %v; want the blobs missed", err)
+		}
+		m, err := r.PutManifest(t.Context(), "shop/app", "v1", artifact.MediaManifest, raw)
+		if err != nil || m.Digest != digest(raw) {
+			t.Fatalf("PutManifest() = %v, %v", m.Digest, err)
+		}
+		got, err := r.Manifest(t.Context(), "shop/app", "v1")
+		if err != nil || !bytes.Equal(got.Raw, raw) {
+			t.Errorf("Manifest() = %q, %v; want it byte for byte", got.Raw, err)
+		}
+	})
+}
+
+func TestReleaseTagNeverMoves(t *testing.T) {
+	dbtest.Each(t, func(t *testing.T, d *db.DB) {
+		r, _ := open(t, d, registry.Limits{})
+		one, two := image(t, r, "shop/app", "one"), image(t, r, "shop/app", "two")
+		tag := func(name string, raw []byte) error {
+			_, err := r.PutManifest(t.Context(), "shop/app", name, artifact.MediaManifest, raw)
+			return err
+		}
+		for range 2 {
+			if err := tag("1.4.0-ab12cd3", one); err != nil {
+				t.Fatal(err)
+			}
+		}
+		say := func(what string, err error, sentence string) {
+			t.Helper()
+			if err == nil || !strings.Contains(fault.Sentence(err), sentence) {
+				t.Errorf("%s = %v; want %q", what, err, sentence)
+			}
+		}
+		say("moving", tag("1.4.0-ab12cd3", two), "the release tag 1.4.0-ab12cd3 of shop/app names sha256:")
+		say("deleting the tag", r.DeleteManifest(t.Context(), "shop/app", "1.4.0-ab12cd3"), "cannot be deleted")
+		say("deleting the digest", r.DeleteManifest(t.Context(), "shop/app", digest(one)), "is the release 1.4.0-ab12cd3 of shop/app")
+		if tag("latest", one) != nil || tag("latest", two) != nil {
+			t.Error("another tag does not move; want it to")
+		}
+		if err := r.DeleteManifest(t.Context(), "shop/app", digest(two)); err != nil {
+			t.Error(err)
+		}
+		if _, err := r.Manifest(t.Context(), "shop/app", "latest"); !fault.Is(err, fault.NotFound) {
+			t.Errorf("tag of a deleted manifest = %v; want it gone", err)
+		}
+	})
+}
+
+func TestReferrersAreFoundBySubjectAndType(t *testing.T) {
+	r, _ := open(t, dbtest.SQLite(t), registry.Limits{})
+	subject := digest([]byte("not here yet"))
+	empty := put(t, r, "shop/app", []byte("{}"))
+	for i, kind := range []string{"a/sbom", "a/sbom", "a/signature"} {
+		raw, _ := json.Marshal(map[string]any{"schemaVersion": 2, "mediaType": artifact.MediaManifest, "artifactType": kind, "config": empty,
+			"layers": []any{}, "subject": map[string]any{"mediaType": artifact.MediaManifest, "digest": subject, "size": 12}, "annotations": map[string]string{"n": fmt.Sprint(i)}})
+		if m, err := r.PutManifest(t.Context(), "shop/app", digest(raw), artifact.MediaManifest, raw); err != nil || m.Subject != subject {
+			t.Fatalf("PutManifest() = %q, %v", m.Subject, err)
+		}
+	}
+	for kind, want := range map[string]int{"": 3, "a/sbom": 2, "a/none": 0} {
+		got, err := r.Referrers(t.Context(), "shop/app", subject, kind)
+		if err != nil || len(got) != want {
+			t.Errorf("Referrers(%q) = %d, %v; want %d", kind, len(got), err, want)
+		}
+	}
+}
+
+func TestRegistryRefuses(t *testing.T) {
+	full := fault.New(fault.Denied, "the repository is full")
+	r, _ := open(t, dbtest.SQLite(t), registry.Limits{Blob: 10, Manifest: 1000, Quota: func(_ context.Context, repository string, _ int64) error {
+		if repository == "shop/full" {
+			return full
+		}
+		return nil
+	}})
+	blobErr := func(repository, d, body string) error {
+		_, err := r.PutBlob(t.Context(), repository, d, strings.NewReader(body))
+		return err
+	}
+	manifestErr := func(tag, raw string) error {
+		_, err := r.PutManifest(t.Context(), "shop/app", tag, "", []byte(raw))
+		return err
+	}
+	for _, c := range []struct {
+		name string
+		err  error
+		say  string
+	}{
+		{"damaged bytes", blobErr("shop/app", digest([]byte("a")), "b"), "as announced"},
+		{"bad digest", blobErr("shop/app", "sha256:xyz", "b"), "is not a digest"},
+		{"too large", blobErr("shop/app", digest([]byte("12345678901")), "12345678901"), "larger than 10 bytes"},
+		{"over quota", blobErr("shop/full", digest([]byte("a")), "a"), "the repository is full"},
+		{"large manifest", manifestErr("v1", strings.Repeat(" ", 1001)), "at most 1000 are taken"},
+		{"no manifest", manifestErr("v1", "[]"), "is not JSON of the shape"},
+		{"bad tag", manifestErr("-v1", "{}"), "cannot be a tag"},
+		{"another digest", manifestErr(digest([]byte("x")), "{}"), "as announced"},
+	} {
+		if c.err == nil || !strings.Contains(fault.Sentence(c.err), c.say) {
+			t.Errorf("%s: %v; want %q", c.name, c.err, c.say)
+		}
+	}
+	if err := blobErr("shop/app", digest([]byte("1234567890")), "1234567890"); err != nil {
+		t.Errorf("a blob of exactly the limit: %v", err)
+	}
+}
+
+func TestLongDigestsAreServedFromTheSameBytes(t *testing.T) {
+	r, _ := open(t, dbtest.SQLite(t), registry.Limits{})
+	sum := sha512.Sum512([]byte("bytes"))
+	d := "sha512:" + hex.EncodeToString(sum[:])
+	if _, err := r.PutBlob(t.Context(), "shop/app", d, strings.NewReader("bytes")); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := r.Blob(t.Context(), "shop/app", d); err != nil || got.Size != 5 {
+		t.Errorf("Blob() = %+v, %v", got, err)
+	}
+}
+
+func TestSweepRemovesOnlyWhatNothingNeeds(t *testing.T) {
+	dbtest.Each(t, func(t *testing.T, d *db.DB) {
+		r, blobs := open(t, d, registry.Limits{})
+		shared, gone := put(t, r, "shop/a", []byte("shared")), put(t, r, "shop/a", []byte("gone"))
+		if ok, err := r.Mount(t.Context(), "shop/b", "shop/a", shared.Digest); err != nil || !ok {
+			t.Fatal(ok, err)
+		}
+		u, err := r.StartUpload(t.Context(), "shop/a")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := r.Append(t.Context(), "shop/a", u.ID, -1, strings.NewReader("left alone")); err != nil {
+			t.Fatal(err)
+		}
+		for _, b := range []artifact.Descriptor{shared, gone} {
+			if err := r.DeleteBlob(t.Context(), "shop/a", b.Digest); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if n, err := r.Sweep(t.Context(), time.Now()); err != nil || n != 0 {
+			t.Errorf("Sweep() at once = %d, %v; want a grace time", n, err)
+		}
+		if n, err := r.Sweep(t.Context(), time.Now().Add(2*time.Hour)); err != nil || n != 1 {
+			t.Errorf("Sweep() = %d, %v; want 1", n, err)
+		}
+		if _, err := blobs.Stat(t.Context(), blob.Digest(gone.Digest)); !fault.Is(err, fault.NotFound) {
+			t.Errorf("deleted blob: %v; want it gone", err)
+		}
+		if _, err := blobs.Stat(t.Context(), blob.Digest(shared.Digest)); err != nil {
+			t.Errorf("mounted blob: %v; want it kept", err)
+		}
+		for range 2 { // the upload first, its pieces an hour later
+			if _, err := r.Sweep(t.Context(), time.Now().Add(30*time.Hour)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := r.Upload(t.Context(), "shop/a", u.ID); !fault.Is(err, fault.NotFound) {
+			t.Errorf("stale upload: %v; want it gone", err)
+		}
+	})
+}

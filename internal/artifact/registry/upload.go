@@ -1,0 +1,142 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"weir/internal/artifact"
+	"weir/internal/artifact/artifactdb"
+	"weir/internal/base/blob"
+	"weir/internal/base/db"
+	"weir/internal/base/fault"
+	"weir/internal/base/id"
+)
+
+// StartUpload begins a blob that comes in pieces.
+func (r *Registry) StartUpload(ctx context.Context, repository string) (artifact.Upload, error) {
+	u := artifact.Upload{ID: id.New("upload"), Repository: repository, Updated: time.Now()}
+	err := r.db.Write(ctx, func(tx *db.Tx) error { return r.rows.AddUpload(ctx, tx, u) })
+	return u, err
+}
+
+// Upload returns how far an upload has come, also after a restart.
+func (r *Registry) Upload(ctx context.Context, repository, id string) (artifact.Upload, error) {
+	return r.upload(ctx, r.db, repository, id)
+}
+
+// Append adds a piece at offset, which must be where the upload ends (-1 means
+// there). Each piece is a blob of its own, so it is durable when Append returns
+// and any replica may take the next one.
+func (r *Registry) Append(ctx context.Context, repository, id string, offset int64, body io.Reader) (artifact.Upload, error) {
+	u, err := r.Upload(ctx, repository, id)
+	if err != nil {
+		return u, err
+	}
+	if offset >= 0 && offset != u.Size {
+		return u, outOfOrder(u, offset)
+	}
+	r.sweep.RLock()
+	defer r.sweep.RUnlock()
+	in := &limited{r: body, left: r.limits.Blob - u.Size}
+	stored, size, err := r.blobs.Put(ctx, in)
+	if err != nil {
+		return u, in.explain(err, r.limits.Blob)
+	}
+	if size == 0 {
+		return u, nil
+	}
+	next := u
+	err = r.db.Write(ctx, func(tx *db.Tx) error {
+		now, err := r.upload(ctx, tx, repository, id)
+		if err != nil {
+			return err
+		}
+		if now.Size != u.Size { // another request was faster
+			u = now
+			return outOfOrder(now, u.Size)
+		}
+		next = artifact.Upload{ID: id, Repository: repository, Size: u.Size + size, Updated: time.Now()}
+		return r.rows.AddChunk(ctx, tx, id, artifactdb.Chunk{At: u.Size, Size: size, Stored: stored}, next.Updated)
+	})
+	if err != nil {
+		return u, err
+	}
+	return next, nil
+}
+
+// Finish turns the pieces of an upload into a blob. Bytes that do not match the
+// digest end the upload.
+func (r *Registry) Finish(ctx context.Context, repository, id, digest string) (artifact.Descriptor, error) {
+	if err := checkDigest(digest); err != nil {
+		return artifact.Descriptor{}, err
+	}
+	u, err := r.Upload(ctx, repository, id)
+	if err != nil {
+		return artifact.Descriptor{}, err
+	}
+	r.sweep.RLock()
+	defer r.sweep.RUnlock()
+	chunks, err := r.rows.Chunks(ctx, r.db, id)
+	if err != nil {
+		return artifact.Descriptor{}, err
+	}
+	b := artifactdb.Blob{Digest: digest, Size: u.Size}
+	if len(chunks) == 1 && string(chunks[0].Stored) == digest {
+		b.Stored = chunks[0].Stored // one piece: it is the blob already
+	} else if b.Stored, err = r.join(ctx, chunks, digest); err != nil {
+		if artifact.CodeOf(err) == artifact.DigestInvalid {
+			return artifact.Descriptor{}, errors.Join(err, r.Cancel(ctx, repository, id))
+		}
+		return artifact.Descriptor{}, err
+	}
+	return r.add(ctx, repository, b, id)
+}
+
+// join copies chunks into one blob and checks its digest.
+func (r *Registry) join(ctx context.Context, chunks []artifactdb.Chunk, digest string) (blob.Digest, error) {
+	var readers []io.Reader
+	for _, c := range chunks {
+		rc, _, err := r.blobs.Open(ctx, c.Stored)
+		if err != nil {
+			return "", fmt.Errorf("open piece %s: %w", c.Stored, err)
+		}
+		defer rc.Close()
+		readers = append(readers, rc)
+	}
+	h := hasher(digest)
+	stored, _, err := r.blobs.Put(ctx, io.TeeReader(io.MultiReader(readers...), h))
+	if err != nil {
+		return "", fmt.Errorf("join pieces of %s: %w", digest, err)
+	}
+	if got := name(digest, h); got != digest {
+		r.discard(ctx, stored)
+		return "", mismatch(digest, got)
+	}
+	return stored, nil
+}
+
+// Cancel forgets an upload.
+func (r *Registry) Cancel(ctx context.Context, repository, id string) error {
+	return r.db.Write(ctx, func(tx *db.Tx) error {
+		if _, err := r.upload(ctx, tx, repository, id); err != nil {
+			return err
+		}
+		return r.rows.RemoveUpload(ctx, tx, id, time.Now())
+	})
+}
+
+func (r *Registry) upload(ctx context.Context, q db.Querier, repository, id string) (artifact.Upload, error) {
+	u, found, err := r.rows.Upload(ctx, q, repository, id)
+	if err == nil && !found {
+		err = artifact.Refuse(artifact.BlobUploadUnknown, fault.NotFound, "there is no upload %s in %s; it was finished, cancelled, or left alone for a day", id, repository)
+	}
+	return u, err
+}
+
+
+func outOfOrder(u artifact.Upload, offset int64) error {
+	return fmt.Errorf("piece at %d of an upload that ends at %d: %w", offset, u.Size, artifact.ErrOutOfOrder)
+}
