@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"context"
+	"errors"
 	"io"
 	"time"
 
@@ -120,3 +121,6 @@ type Logs interface {
 	// Steps returns the steps that a log shows so far.
 	Steps(run RunID, job JobID, attempt int) ([]Step, error)
 }
+
+// ErrChanged says that a run is no longer as it was read; read it again.
+var ErrChanged = errors.New("the run has changed since it was read")
