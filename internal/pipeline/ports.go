@@ -116,8 +116,8 @@ type Ref struct {
 
 // Logs opens what a job wrote.
 type Logs interface {
-	// Tail returns the log from a byte offset. With follow it ends when the attempt ends, else at what is there now.
-	Tail(ctx context.Context, run RunID, job JobID, attempt int, offset int64, follow bool) (io.ReadCloser, error)
+	// Tail returns the log from a byte offset: what is there now, or, if ended is set, everything until ended says so.
+	Tail(ctx context.Context, run RunID, job JobID, attempt int, offset int64, ended func() bool) (io.ReadCloser, error)
 	// Steps returns the steps that a log shows so far.
 	Steps(run RunID, job JobID, attempt int) ([]Step, error)
 }

@@ -1,0 +1,186 @@
+package logs
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"weir/internal/base/fault"
+	"weir/internal/pipeline"
+)
+
+func lines(t *testing.T, r io.Reader) (out []string) {
+	t.Helper()
+	s := bufio.NewScanner(r)
+	for s.Scan() {
+		l, ok := Parse(s.Bytes())
+		if !ok {
+			t.Fatalf("line %q is not of the format", s.Text())
+		}
+		out = append(out, string(l.Tag)+l.Text)
+	}
+	return out
+}
+
+func TestSecretsAreMaskedInEveryFormAcrossChunks(t *testing.T) {
+	secret := "p@ss/w\"ord é1"
+	forms := []string{secret, url.QueryEscape(secret), url.PathEscape(secret), hex.EncodeToString([]byte(secret)), `p@ss/w\"ord é1`}
+	for shift := range 3 {
+		forms = append(forms, base64.StdEncoding.EncodeToString([]byte("ab"[:shift%3]+secret+"tail")))
+	}
+	for _, f := range forms {
+		for cut := range len(f) {
+			d := New(t.TempDir())
+			w, err := d.Create("run_1", "job_1", 1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			w.Mask(secret)
+			fmt.Fprintf(w, "before %s", f[:cut])
+			fmt.Fprintf(w, "%s after\n", f[cut:])
+			if err := w.Close(pipeline.Success); err != nil {
+				t.Fatal(err)
+			}
+			r, _ := d.Open("run_1", "job_1", 1, 0)
+			got := strings.Join(lines(t, r), "\n")
+			r.Close()
+			for _, p := range Patterns(secret) {
+				if strings.Contains(got, p) {
+					t.Fatalf("%q cut at %d shows %q: %s", f, cut, p, got)
+				}
+			}
+			if !strings.Contains(got, "***") || !strings.HasPrefix(got, "|before ") {
+				t.Fatalf("%q cut at %d: %s", f, cut, got)
+			}
+		}
+	}
+}
+
+func TestMaskLeavesEverythingElse(t *testing.T) {
+	var m masker
+	m.add("secret")
+	m.add("secretly")
+	m.add("cretaceous")
+	for in, want := range map[string]string{
+		"a secre b":              "a secre b",
+		"secret":                 "***",
+		"secretly yours":         "*** yours",
+		"secretaceous!":          "***!", // overlapping: both are hidden
+		"ssecretsecret":          "s***",
+		"nothing here, secre":    "nothing here, secre",
+		strings.Repeat("se", 50): strings.Repeat("se", 50),
+	} {
+		got := string(m.flush(m.write(nil, []byte(in))))
+		if got != want {
+			t.Errorf("mask(%q) = %q; want %q", in, got, want)
+		}
+	}
+}
+
+func TestFollowSeesEverythingAndEnds(t *testing.T) {
+	d := New(t.TempDir())
+	var done atomic.Bool
+	r, err := d.Follow(t.Context(), "run_1", "job_1", 1, 0, done.Load)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	go func() {
+		w, err := d.Create("run_1", "job_1", 1)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		w.Begin(pipeline.Step{Number: 1, Name: "one"})
+		for i := range 1000 {
+			fmt.Fprintf(w, "line %d\n", i)
+		}
+		io.WriteString(w, "no newline")
+		w.End(pipeline.Step{Number: 1, Name: "one", State: pipeline.Success})
+		w.Group("g")
+		w.Group("")
+		w.Annotate(pipeline.Annotation{Level: "error", Message: "m"})
+		w.Close(pipeline.Success)
+		done.Store(true)
+	}()
+	got := lines(t, r)
+	if len(got) != 1007 || got[1] != "|line 0" || got[1001] != "|no newline" || got[len(got)-1] != "=success" {
+		t.Errorf("followed %d lines: first %v, last %v", len(got), got[:3], got[len(got)-5:])
+	}
+	steps, err := d.Steps("run_1", "job_1", 1)
+	if err != nil || len(steps) != 1 || steps[0].State != pipeline.Success {
+		t.Errorf("Steps() = %+v, %v", steps, err)
+	}
+	r.Close()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if len(d.open) != 0 {
+		t.Errorf("%d feeds are left", len(d.open))
+	}
+}
+
+func TestOffsetsResume(t *testing.T) {
+	d := New(t.TempDir())
+	w, _ := d.Create("run_1", "job_1", 1)
+	io.WriteString(w, "one\ntwo\n")
+	w.Close(pipeline.Failure)
+	all, _ := d.Open("run_1", "job_1", 1, 0)
+	b, _ := io.ReadAll(all)
+	i := int64(bytes.IndexByte(b, '\n') + 1)
+	rest, err := d.Tail(context.Background(), "run_1", "job_1", 1, i, func() bool { return true })
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, _ := io.ReadAll(rest)
+	rest.Close()
+	if !bytes.Equal(got, b[i:]) {
+		t.Errorf("from %d: %q; want %q", i, got, b[i:])
+	}
+}
+
+func TestNamesCannotLeaveTheFolder(t *testing.T) {
+	d := New(t.TempDir())
+	for _, run := range []string{"../x", "", "a/b", "a.b"} {
+		if _, err := d.Open(pipeline.RunID(run), "job_1", 1, 0); !fault.Is(err, fault.NotFound) {
+			t.Errorf("Open(%q) = %v; want not found", run, err)
+		}
+	}
+}
+
+func FuzzMask(f *testing.F) {
+	f.Add("abcsecretdef", 4)
+	f.Fuzz(func(t *testing.T, in string, cut int) {
+		var m masker
+		m.add("secret")
+		cut = min(max(cut, 0), len(in))
+		out := m.write(nil, []byte(in[:cut]))
+		out = m.write(out, []byte(in[cut:]))
+		out = m.flush(out)
+		if bytes.Contains(out, []byte("secret")) {
+			t.Errorf("%q cut at %d gives %q", in, cut, out)
+		}
+	})
+}
+
+func BenchmarkWrite(b *testing.B) {
+	d := New(b.TempDir())
+	w, _ := d.Create("run_1", "job_1", 1)
+	for i := range 20 {
+		w.Mask(fmt.Sprintf("secret-number-%d", i))
+	}
+	chunk := []byte(strings.Repeat("a line of ordinary output from a build, s\n", 800))
+	b.SetBytes(int64(len(chunk)))
+	for b.Loop() {
+		w.Write(chunk)
+		w.size = 0
+	}
+	w.Close(pipeline.Success)
+}
