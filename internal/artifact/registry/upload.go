@@ -136,7 +136,6 @@ func (r *Registry) upload(ctx context.Context, q db.Querier, repository, id stri
 	return u, err
 }
 
-
 func outOfOrder(u artifact.Upload, offset int64) error {
 	return fmt.Errorf("piece at %d of an upload that ends at %d: %w", offset, u.Size, artifact.ErrOutOfOrder)
 }

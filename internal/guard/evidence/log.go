@@ -6,10 +6,11 @@ import (
 	"crypto/sha256"
 
 	"weir/internal/base/db"
+	"weir/internal/guard/ledger"
 )
 
-// Log is what signing needs from the ledger: an RFC 6962 tree whose
-// checkpoints are signed notes.
+// Log is what signing needs from the ledger, an RFC 6962 tree whose checkpoints
+// are signed notes.
 type Log interface {
 	// Origin names the log; it is a host name and never changes.
 	Origin() string
@@ -21,12 +22,7 @@ type Log interface {
 }
 
 // Proof shows that an entry is in the log.
-type Proof struct {
-	Index, TreeSize int64
-	RootHash        []byte
-	Hashes          [][]byte
-	Checkpoint      string // the signed note
-}
+type Proof = ledger.Proof
 
 // logID is how a bundle names the log: the C2SP key id, not shortened.
 func logID(origin string, key ed25519.PublicKey) []byte {
