@@ -1,0 +1,415 @@
+package confine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+	"weir/internal/base/fault"
+)
+
+// system is what every sandbox sees of the machine, read-only.
+var system = []string{"/usr", "/bin", "/sbin", "/lib", "/lib64", "/lib32", "/etc", "/opt"}
+
+// Sandbox is an open one. Its methods may be used concurrently.
+type Sandbox struct {
+	spec Spec
+	init *os.Process
+	link *link
+	out  *egress
+	gone chan struct{} // closed when init has ended
+
+	mu      sync.Mutex
+	next    uint64
+	waiting map[uint64]chan answer
+	procs   map[uint64]*Proc
+	closed  bool
+}
+
+type answer struct {
+	reply
+	fds []int
+}
+
+// Open starts a sandbox. The context bounds only the opening; Close ends it.
+func Open(ctx context.Context, spec Spec) (*Sandbox, error) {
+	if !mainCalled.Load() {
+		return nil, errors.New("confine.Main was not called first in main")
+	}
+	if spec.Network == "" {
+		spec.Network = None
+	}
+	b, err := plan(&spec)
+	if err != nil {
+		return nil, err
+	}
+	ours, theirs, err := socketpair()
+	if err != nil {
+		return nil, fmt.Errorf("make control socket: %w", err)
+	}
+	p, err := spawn(theirs, b)
+	theirs.Close()
+	if err != nil {
+		ours.Close()
+		return nil, fault.Wrap(fault.Unavailable, err, "%s", refusal(err))
+	}
+	l, err := newLink(ours)
+	if err != nil {
+		p.Kill()
+		p.Wait()
+		return nil, err
+	}
+	s := &Sandbox{spec: spec, init: p, link: l, gone: make(chan struct{}), waiting: map[uint64]chan answer{}, procs: map[uint64]*Proc{}}
+	stop := context.AfterFunc(ctx, func() { p.Kill() })
+	var first reply
+	err = l.send(b)
+	if err == nil {
+		_, err = l.receive(&first)
+	}
+	if err == nil {
+		err = first.err()
+	}
+	if !stop() && err == nil {
+		err = ctx.Err()
+	}
+	if err != nil {
+		p.Kill()
+		l.conn.Close()
+		p.Wait()
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		return nil, fault.Wrap(fault.Unavailable, err, "%s", refusal(err))
+	}
+	go s.read()
+	if spec.Network == Egress && !spec.Unconfined {
+		if err := s.startEgress(); err != nil {
+			s.Close()
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+// plan decides what init is told, and fills in the defaults of spec.
+func plan(spec *Spec) (boot, error) {
+	if spec.Dir == "" {
+		spec.Dir = "/tmp"
+	} else {
+		spec.ReadWrite = append([]string{spec.Dir}, spec.ReadWrite...)
+	}
+	b := boot{Dir: spec.Dir, Limits: spec.Limits, Unconfined: spec.Unconfined, Namespaces: !spec.Unconfined}
+	if spec.Unconfined {
+		return b, nil
+	}
+	b.NetNS = spec.Network != Host
+	for _, p := range slices.Concat(spec.ReadOnly, spec.ReadWrite) {
+		if !filepath.IsAbs(p) || filepath.Clean(p) == "/" {
+			return boot{}, fmt.Errorf("root %q of a sandbox: want an absolute path below /", p)
+		}
+	}
+	if !spec.NoSystem {
+		for _, p := range system {
+			b.Roots = append(b.Roots, root{Path: p, Optional: true})
+		}
+		b.Roots = append(b.Roots, toolchain()...)
+		b.Masks = privateEtc()
+		if spec.Network == Host {
+			// Often a link out of /etc.
+			if p, err := filepath.EvalSymlinks("/etc/resolv.conf"); err == nil && p != "/etc/resolv.conf" {
+				b.Roots = append(b.Roots, root{Path: p, Optional: true})
+			}
+		}
+	}
+	for _, p := range spec.ReadOnly {
+		b.Roots = add(b.Roots, filepath.Clean(p), false)
+	}
+	for _, p := range spec.ReadWrite {
+		if p != "/tmp" {
+			b.Roots = add(b.Roots, filepath.Clean(p), true)
+		}
+	}
+	return b, nil
+}
+
+func add(roots []root, path string, write bool) []root {
+	for i := range roots {
+		if roots[i].Path == path {
+			roots[i].Write = roots[i].Write || write
+			return roots
+		}
+	}
+	return append(roots, root{Path: path, Write: write})
+}
+
+// toolchain is the Go installation, where it is not in a system folder already.
+var toolchain = sync.OnceValue(func() (roots []root) {
+	dir := os.Getenv("GOROOT")
+	if dir == "" {
+		if _, err := os.Stat("/usr/local/go"); err == nil {
+			return nil
+		}
+		for _, p := range filepath.SplitList(os.Getenv("PATH")) {
+			if real, err := filepath.EvalSymlinks(filepath.Join(p, "go")); err == nil {
+				dir = filepath.Dir(filepath.Dir(real))
+				break
+			}
+		}
+	}
+	if dir == "" || !filepath.IsAbs(dir) {
+		return nil
+	}
+	if _, err := os.Stat(filepath.Join(dir, "pkg", "tool")); err != nil {
+		return nil
+	}
+	return []root{{Path: filepath.Clean(dir), Optional: true}}
+})
+
+// privateEtc lists what is in /etc but not for everyone. It matters when we run as root, and then the
+// files' owner is the user in the sandbox.
+var privateEtc = sync.OnceValue(func() (paths []string) {
+	if os.Getuid() != 0 {
+		return nil
+	}
+	filepath.WalkDir("/etc", func(p string, d os.DirEntry, err error) error {
+		if err != nil {
+			return nil
+		}
+		info, err := d.Info()
+		if err != nil || info.Mode()&os.ModeSymlink != 0 {
+			return nil
+		}
+		if info.Mode().Perm()&0o004 == 0 {
+			paths = append(paths, p)
+			if d.IsDir() {
+				return filepath.SkipDir
+			}
+		}
+		return nil
+	})
+	return paths
+})
+
+func (s *Sandbox) read() {
+	for {
+		var r reply
+		fds, err := s.link.receive(&r)
+		if err != nil {
+			s.end()
+			return
+		}
+		s.mu.Lock()
+		if r.Exit != nil {
+			p := s.procs[r.ID]
+			delete(s.procs, r.ID)
+			s.mu.Unlock()
+			if p != nil {
+				p.exit, p.err = *r.Exit, nil
+				close(p.exited)
+			}
+			continue
+		}
+		ch := s.waiting[r.ID]
+		delete(s.waiting, r.ID)
+		s.mu.Unlock()
+		if ch == nil {
+			closeAll(fds)
+			continue
+		}
+		ch <- answer{r, fds}
+	}
+}
+
+var errClosed = errors.New("the sandbox is closed")
+
+// end marks everything that still waits as lost, once init is gone.
+func (s *Sandbox) end() {
+	s.link.conn.Close()
+	if !s.spec.Unconfined {
+		s.init.Kill()
+	}
+	s.init.Wait()
+	s.mu.Lock()
+	s.closed = true
+	waiting, procs := s.waiting, s.procs
+	s.waiting, s.procs = nil, nil
+	s.mu.Unlock()
+	for _, ch := range waiting {
+		close(ch)
+	}
+	for _, p := range procs {
+		p.exit, p.err = Exit{Code: 137, Signal: "SIGKILL"}, errClosed
+		close(p.exited)
+	}
+	close(s.gone)
+}
+
+// Close ends every process in the sandbox and returns when none is left. It may be called twice.
+func (s *Sandbox) Close() error {
+	if s.out != nil {
+		s.out.close()
+	}
+	if s.spec.Unconfined {
+		s.link.conn.CloseWrite()
+	} else {
+		s.init.Kill()
+	}
+	select {
+	case <-s.gone:
+	case <-time.After(10 * time.Second):
+		s.init.Kill()
+		<-s.gone
+	}
+	return nil
+}
+
+// Gone is closed when the sandbox has ended, by Close or by itself.
+func (s *Sandbox) Gone() <-chan struct{} { return s.gone }
+
+func (s *Sandbox) ask(ctx context.Context, req request, fds ...int) (answer, error) {
+	ch := make(chan answer, 1)
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return answer{}, errClosed
+	}
+	if req.ID == 0 {
+		s.next++
+		req.ID = s.next
+	}
+	s.waiting[req.ID] = ch
+	s.mu.Unlock()
+	if err := s.link.send(req, fds...); err != nil {
+		s.mu.Lock()
+		delete(s.waiting, req.ID)
+		s.mu.Unlock()
+		return answer{}, fmt.Errorf("%w: %w", errClosed, err)
+	}
+	select {
+	case a, ok := <-ch:
+		if !ok {
+			return answer{}, errClosed
+		}
+		return a, a.err()
+	case <-ctx.Done():
+		go func() { // whoever comes late with a file has it closed
+			if a, ok := <-ch; ok {
+				closeAll(a.fds)
+			}
+		}()
+		return answer{}, ctx.Err()
+	}
+}
+
+// Dial connects to a port on the sandbox's loopback.
+func (s *Sandbox) Dial(ctx context.Context, port int) (net.Conn, error) {
+	a, err := s.ask(ctx, request{Op: opDial, Port: port})
+	if err != nil {
+		return nil, portError("connect to", port, err)
+	}
+	f, err := a.file("connection")
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return net.FileConn(f)
+}
+
+// Listen opens a port on the sandbox's loopback that the caller serves. Port 0 chooses one.
+func (s *Sandbox) Listen(port int) (net.Listener, error) {
+	a, err := s.ask(context.Background(), request{Op: opListen, Port: port})
+	if err != nil {
+		return nil, portError("listen on", port, err)
+	}
+	f, err := a.file("listener")
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return net.FileListener(f)
+}
+
+func (a answer) file(name string) (*os.File, error) {
+	if len(a.fds) != 1 {
+		closeAll(a.fds)
+		return nil, fmt.Errorf("sandbox sent %d files, want 1", len(a.fds))
+	}
+	return os.NewFile(uintptr(a.fds[0]), name), nil
+}
+
+// Env is what to add to a command's environment: where the proxy is, if there is one.
+func (s *Sandbox) Env() []string {
+	if s.out == nil {
+		return nil
+	}
+	return s.out.env()
+}
+
+func socketpair() (ours, theirs *os.File, err error) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, err
+	}
+	unix.SetNonblock(fds[0], true)
+	return os.NewFile(uintptr(fds[0]), "control"), os.NewFile(uintptr(fds[1]), "control"), nil
+}
+
+// spawner forks every init from one thread that never ends, since a parent-death signal comes when the
+// forking thread dies, not the process.
+var spawner = sync.OnceValue(func() chan<- func() {
+	jobs := make(chan func())
+	go func() {
+		runtime.LockOSThread()
+		for f := range jobs {
+			f()
+		}
+	}()
+	return jobs
+})
+
+func spawn(control *os.File, b boot) (p *os.Process, err error) {
+	attr := &os.ProcAttr{
+		Dir:   "/",
+		Env:   []string{initMarker + "=1", "GOMAXPROCS=2", "GOGC=off"},
+		Files: []*os.File{nil, nil, os.Stderr, control},
+		Sys:   &syscall.SysProcAttr{Setsid: true},
+	}
+	if b.Namespaces {
+		// Unconfined, init must outlive us for a moment to end its descendants; the closed socket tells it to.
+		attr.Sys.Pdeathsig = syscall.SIGKILL
+		attr.Sys.Cloneflags = unix.CLONE_NEWUSER | unix.CLONE_NEWPID | unix.CLONE_NEWNS | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS
+		if b.NetNS {
+			attr.Sys.Cloneflags |= unix.CLONE_NEWNET
+		}
+		attr.Sys.UidMappings = []syscall.SysProcIDMap{{ContainerID: inside(os.Getuid()), HostID: os.Getuid(), Size: 1}}
+		attr.Sys.GidMappings = []syscall.SysProcIDMap{{ContainerID: inside(os.Getgid()), HostID: os.Getgid(), Size: 1}}
+		attr.Sys.AmbientCaps = setupCaps
+	}
+	done := make(chan struct{})
+	spawner() <- func() {
+		p, err = os.StartProcess("/proc/self/exe", []string{initName}, attr)
+		close(done)
+	}
+	<-done
+	return p, err
+}
+
+// inside is who a process is in there: itself, but nobody is root.
+func inside(id int) int {
+	if id == 0 {
+		return 1000
+	}
+	return id
+}
+
+var _ io.Closer = (*Sandbox)(nil)

@@ -1,0 +1,63 @@
+package confine
+
+import (
+	"io"
+	"time"
+)
+
+// Network says what a sandbox can reach.
+type Network string
+
+const (
+	None   Network = "none"   // its own loopback only
+	Egress Network = "egress" // its own loopback, and other machines through a proxy that refuses this one
+	Host   Network = "host"   // the machine's network, unfiltered
+)
+
+// Spec describes a sandbox. The zero Network is None.
+type Spec struct {
+	Dir       string   // working directory and first read-write root; empty: /tmp inside
+	ReadOnly  []string // seen, and executable, besides the system's own folders
+	ReadWrite []string // seen and writable
+	Network   Network
+	// OnEgress is told every destination before it is reached; an error refuses it. It may be called concurrently.
+	OnEgress func(hostport string) error
+	// Unconfined drops every protection but the last: Close still ends all processes. Whoever sets it records it.
+	Unconfined bool
+	// NoSystem leaves out the machine's own folders (/usr, /etc, ...): the roots given are all there is.
+	NoSystem bool
+	Limits   Limits
+}
+
+// Limits bound what each command may take. Zero means the default.
+type Limits struct {
+	Files     uint64 // open files of a process, default 65536 or the parent's limit
+	Processes uint64 // processes and threads in the sandbox, default 8192
+	FileSize  uint64 // bytes of one file, default unlimited
+	Tmp       uint64 // bytes of the sandbox's own /tmp, default 1 GiB
+}
+
+// Cmd is one command to start.
+type Cmd struct {
+	Argv []string // Argv[0] without a slash is looked up in PATH of Env, inside the sandbox
+	Env  []string // exactly the environment; see Sandbox.Env for what to add
+	Dir  string   // default: Spec.Dir
+	// An *os.File is handed over as it is. Anything else is joined by a pipe and copied. Nil is /dev/null.
+	Stdin          io.Reader
+	Stdout, Stderr io.Writer
+	// Linger is how long Wait keeps copying output after the command's own exit, for descendants that
+	// still hold the pipe. Default 200 ms.
+	Linger time.Duration
+}
+
+// Exit is how a command ended. A command killed by a signal has Code 128 + signal, as a shell reports it.
+type Exit struct {
+	Code   int           `json:"code"`
+	Signal string        `json:"signal,omitempty"`
+	User   time.Duration `json:"user,omitempty"`   // processor time in the command and the children that it waited for
+	System time.Duration `json:"system,omitempty"` // processor time in the kernel on their behalf
+	MaxRSS int64         `json:"max_rss,omitempty"`
+}
+
+// Success reports exit code 0.
+func (e Exit) Success() bool { return e.Code == 0 && e.Signal == "" }
