@@ -1,0 +1,108 @@
+package catalog_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"weir/internal/catalog"
+)
+
+const full = `weir: 1
+repository:
+  trunk: main
+  reviews: {required: 1, code_owners: true}
+  required_checks: [ci.yml/test]
+services:
+  checkout:
+    path: services/checkout
+    owner: team-payments
+    artifact:
+      build: {go: ./cmd/checkout}
+    run:
+      web: {kind: http, port: 8080, ready: /readyz, live: /healthz, resources: {cpu: 500m, memory: 256Mi}, drain: 5s}
+    environments:
+      production:
+        targets: [local]
+        after: {staging: {healthy_for: 30m}}
+        approvals: {count: 1, group: release-managers}
+        strategy:
+          canary: {steps: [5%, 25%, 50%, 100%], bake: 10m, if_undecided: hold}
+        slo: {window: 30d, success: 99.9%, latency: {p99: 300ms}}
+      staging:
+        target: local
+        config: {LOG_LEVEL: debug}
+        strategy: {rolling: {max_unavailable: 0}}
+`
+
+func TestADeclaredServiceHasItsDefaultsAndItsOrder(t *testing.T) {
+	f, diags := catalog.Parse("weir.yaml", []byte(full), "repo")
+	if len(diags) > 0 {
+		t.Fatal(diags)
+	}
+	s := f.Services[0]
+	if s.Name != "checkout" || strings.Join(s.Order, " ") != "staging production" {
+		t.Errorf("service %s in order %v", s.Name, s.Order)
+	}
+	p := s.Environments["production"]
+	if got := p.Strategy.Canary; got.Steps[1] != 0.25 || got.Bake.Std() != 10*time.Minute || got.Detect != 0.05 {
+		t.Errorf("canary %+v", got)
+	}
+	if p.Recovery.Objective.Std() != time.Minute || s.Run["web"].Replicas != 1 || s.Artifact.Keep.AtLeastDays != 400 {
+		t.Error("defaults are missing")
+	}
+	if a, b := s.ConfigDigest(), s.ConfigDigest(); a != b || !strings.HasPrefix(a, "sha256:") {
+		t.Errorf("ConfigDigest() = %s, then %s", a, b)
+	}
+}
+
+func TestOneServiceMayBeWrittenWithoutItsLevel(t *testing.T) {
+	f, diags := catalog.Parse("weir.yaml", []byte("weir: 1\nartifact: {build: {go: .}}\nrun: {web: {port: 9000}}\nenvironments: {production: {}}\n"), "shop")
+	if len(diags) > 0 {
+		t.Fatal(diags)
+	}
+	if s := f.Services[0]; s.Name != "shop" || s.Run["web"].Port != 9000 || s.Environments["production"].Strategy.Rolling == nil {
+		t.Errorf("%+v", s)
+	}
+	if f.Repository.Reviews.Required != 1 {
+		t.Error("a review is required unless the file says otherwise")
+	}
+}
+
+func TestWrongFilesAreRefusedWithPlaceAndWayOut(t *testing.T) {
+	for _, c := range []struct{ src, want string }{
+		{"weir: 1\nservcies: {}\n", `weir.yaml:2:1: unknown key "servcies"; did you mean "services"?`},
+		{"weir: 1\nservices:\n  a:\n    run:\n      web: {prot: 80}\n", `weir.yaml:5:13: unknown key "prot" in services.a.run.web; did you mean "port"?`},
+		{"weir: 2\n", "weir.yaml:1:1: weir must be 1, the version of this file's format"},
+		{"weir: 1\nweir: 1\n", `weir.yaml:2:1: "weir" is given twice`},
+		{"weir: 1\nrepository: {reviews: {required: many}}\n", `weir.yaml:2:34: required must be a whole number, not "many"`},
+		{"weir: 1\nservices:\n  a: {environments: {p: {strategy: {canary: {steps: [5, 100%]}}}}}\n", `weir.yaml:3:54: steps[0]: "5" is not a share; write a number from 0 to 100 and a percent sign, such as 25%`},
+		{"weir: 1\nservices:\n  a: {environments: {p: {strategy: {canary: {steps: [50%, 5%, 100%]}}}}}\n", "steps must grow"},
+		{"weir: 1\nservices:\n  a: {environments: {p: {strategy: {canary: {steps: [75%, 100%]}}}}}\n", "leaves no room for a baseline"},
+		{"weir: 1\nservices:\n  a: {environments: {p: {after: {q: {}}}}}\n", `there is no environment "q" to come after`},
+		{"weir: 1\nservices:\n  a: {environments: {p: {after: {q: {}}}, q: {after: {p: {}}}}}\n", "waits for itself through after"},
+		{"weir: 1\nservices:\n  a: {run: {mail: {kind: worker}}}\n", "workloads of kind worker are not run yet; only http is"},
+		{"weir: 1\nservices:\n  a: {environments: {p: {target: \"kubernetes://x/y\"}}}\n", `target "kubernetes://x/y" is not supported; only local is for now`},
+		{"weir: 1\nservices:\n  a: {artifact: {build: {go: \"./x; rm -rf /\"}}}\n", "is not a path inside the service"},
+		{"weir: 1\nservices:\n  a: {owner: TODO}\n", "owner is still TODO"},
+		{"weir: 1\nservices: [a]\n", "services must be a mapping of names to values, not a list"},
+		{"weir: 1\nservices:\n  a: &x {}\n  b: *x\n", "anchors and aliases are not supported here"},
+		{"weir: [\n", "not YAML"},
+		{"", "the file is empty"},
+	} {
+		f, diags := catalog.Parse("weir.yaml", []byte(c.src), "repo")
+		if f != nil || len(diags) == 0 || !strings.Contains(diags[0].String(), c.want) {
+			t.Errorf("Parse(%q) = %v; want %q", c.src, diags, c.want)
+		}
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add(full)
+	f.Fuzz(func(t *testing.T, src string) {
+		file, diags := catalog.Parse("weir.yaml", []byte(src), "repo")
+		if (file == nil) != (len(diags) > 0) {
+			t.Errorf("Parse() = %v, %v", file, diags)
+		}
+	})
+}
