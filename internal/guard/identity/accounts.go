@@ -309,3 +309,19 @@ func (s *Accounts) use(ctx context.Context, token, kind string) (Account, error)
 	})
 	return a, err
 }
+
+// Approvers returns the names of those who may approve: accounts with the role
+// approver that are in the team, or all of them if team is "".
+func (s *Accounts) Approvers(ctx context.Context, team string) ([]string, error) {
+	accounts, err := s.all(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, a := range accounts {
+		if !a.Disabled && a.Kind == User && slices.Contains(a.Roles, Approver) && (team == "" || slices.Contains(a.Teams, team)) {
+			names = append(names, a.Name)
+		}
+	}
+	return names, nil
+}
