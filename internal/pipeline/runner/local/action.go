@@ -1,0 +1,189 @@
+package local
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/bmatcuk/doublestar/v4"
+	"golang.org/x/sys/unix"
+
+	"weir/internal/base/fault"
+	"weir/internal/pipeline"
+	"weir/internal/pipeline/expr"
+)
+
+// action runs a built-in.
+func (j *job) action(ctx context.Context, p *pipeline.StepPlan, c *expr.Object, outputs map[string]string) error {
+	with, err := j.inputs(p.With, c)
+	if err != nil {
+		return err
+	}
+	switch p.Uses {
+	case "checkout":
+		return j.checkout(ctx, with["path"])
+	case "setup-go":
+		return j.setupGo(ctx, with, outputs)
+	case "cache":
+		return j.restore(ctx, with, outputs)
+	case "upload-artifact":
+		return j.upload(ctx, with)
+	case "download-artifact":
+		return j.download(ctx, with, outputs)
+	}
+	return failure(fmt.Sprintf("uses: %s is not a built-in of this runner", p.Uses))
+}
+
+// checkout writes the revision into a folder that no process of the job can reach and then moves it in, so that nothing the job
+// runs meanwhile can redirect the writes.
+func (j *job) checkout(ctx context.Context, to string) error {
+	to, err := below("workspace", to)
+	if err != nil {
+		return err
+	}
+	stage := j.dir + ".checkout"
+	if err := os.Mkdir(stage, 0o700); err != nil {
+		return fmt.Errorf("stage checkout: %w", err)
+	}
+	defer remove(stage)
+	if err := j.host.Checkout(ctx, stage); err != nil {
+		if fault.KindOf(err) != "" {
+			return failure(fault.Sentence(err))
+		}
+		return fmt.Errorf("check out %s: %w", j.Revision, err)
+	}
+	parent, base := path.Split(to)
+	if parent = path.Clean(parent); parent != "." {
+		if err := j.root.MkdirAll(parent, 0o700); err != nil {
+			return failure(fmt.Sprintf("the folder %s cannot be made: %v", parent, err))
+		}
+	}
+	if err := j.root.RemoveAll(to); err != nil {
+		return failure(fmt.Sprintf("the folder %s cannot be emptied: %v", to, err))
+	}
+	dir, err := j.root.Open(parent)
+	if err != nil {
+		return failure(fmt.Sprintf("the folder %s cannot be opened: %v", parent, err))
+	}
+	defer dir.Close()
+	if err := unix.Renameat(unix.AT_FDCWD, stage, int(dir.Fd()), base); err != nil {
+		return failure(fmt.Sprintf("the checkout cannot be moved into %s: %v", to, err))
+	}
+	j.log.Say("checked out %s of %s", j.Revision, j.Repository)
+	return nil
+}
+
+// below joins a path of the user to a folder of the job. Absolute paths of the job are taken as they are meant.
+func below(base, p string) (string, error) {
+	p = path.Clean(filepath.ToSlash(p))
+	if p == "." || p == "" {
+		return base, nil
+	}
+	if !filepath.IsLocal(p) {
+		return "", failure(fmt.Sprintf("the path %s leads out of the workspace", p))
+	}
+	return path.Join(base, p), nil
+}
+
+const (
+	maxHashFiles = 100_000
+	maxHashBytes = 4 << 30
+)
+
+// hashFiles is the function of expressions: one digest over the files that match, in order of their paths; "" if none does.
+func (j *job) hashFiles(args []expr.Value) (expr.Value, error) {
+	var patterns []string
+	for _, a := range args {
+		for line := range strings.Lines(expr.String(a)) {
+			if p := strings.TrimSpace(line); p != "" {
+				patterns = append(patterns, p)
+			}
+		}
+	}
+	found, err := j.match("workspace", patterns)
+	if err != nil {
+		return nil, err
+	}
+	total, sum := int64(0), sha256.New()
+	for _, name := range found {
+		f, err := j.open(path.Join("workspace", name))
+		if err != nil {
+			continue
+		}
+		h := sha256.New()
+		n, err := io.Copy(h, io.LimitReader(f, maxHashBytes-total+1))
+		f.Close()
+		if total += n; err != nil || total > maxHashBytes {
+			return nil, fmt.Errorf("hashFiles: more than %d bytes match, or %s cannot be read", int64(maxHashBytes), name)
+		}
+		sum.Write(h.Sum(nil))
+	}
+	if len(found) == 0 {
+		return "", nil
+	}
+	return hex.EncodeToString(sum.Sum(nil)), nil
+}
+
+// match lists the files below base that the patterns select, a ! taking away, in order.
+func (j *job) match(base string, patterns []string) ([]string, error) {
+	r, err := j.root.OpenRoot(base)
+	if err != nil {
+		return nil, failure(fmt.Sprintf("the folder %s cannot be opened: %v", base, err))
+	}
+	defer r.Close()
+	var found []string
+	seen := 0
+	err = fs.WalkDir(r.FS(), ".", func(p string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return nil // what cannot be read is not there
+		}
+		if seen++; seen > 10*maxHashFiles || len(found) > maxHashFiles {
+			return failure(fmt.Sprintf("more than %d files match, or the workspace holds too many", maxHashFiles))
+		}
+		if d.IsDir() || !d.Type().IsRegular() {
+			return nil
+		}
+		in := false
+		for _, pattern := range patterns {
+			neg := strings.HasPrefix(pattern, "!")
+			clean := strings.TrimSuffix(strings.TrimPrefix(strings.TrimPrefix(pattern, "!"), "./"), "/")
+			ok, err := doublestar.Match(clean, p)
+			if err != nil {
+				return failure(fmt.Sprintf("the pattern %s cannot be read: %v", pattern, err))
+			}
+			if !ok { // a folder stands for what is in it
+				ok, _ = doublestar.Match(clean+"/**", p)
+			}
+			if ok || clean == "." || clean == "" {
+				in = !neg
+			}
+		}
+		if in {
+			found = append(found, p)
+		}
+		return nil
+	})
+	slices.Sort(found)
+	return found, err
+}
+
+// output describes the file of a release job.
+func (j *job) output(started time.Time) pipeline.Output {
+	b, res := j.Plan.Build, j.result()
+	return pipeline.Output{RunID: j.RunID, JobID: j.JobID, Attempt: j.Attempt, RepositoryID: j.RepositoryID, Revision: j.Revision,
+		Service: b.Service, ServiceID: b.ServiceID, Version: b.Version, Name: path.Base(filepath.ToSlash(b.Output)),
+		Confined: res.Confined, Network: res.Network, Started: started.UTC(), Finished: time.Now().UTC()}
+}
+
+func failureFault(sentence string, args ...any) error {
+	return fault.New(fault.Invalid, sentence, args...)
+}

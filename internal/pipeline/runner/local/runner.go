@@ -1,0 +1,157 @@
+package local
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"weir/internal/base/confine"
+	"weir/internal/base/fault"
+	"weir/internal/pipeline"
+	"weir/internal/pipeline/logs"
+	"weir/internal/pipeline/runner"
+)
+
+// Config of the embedded runner.
+type Config struct {
+	Data       string          // the data folder; work and cache live below it
+	Network    confine.Network // what jobs may reach; empty is Egress
+	Unconfined bool            // run without protection; recorded with every attempt
+	// OnEgress is told every destination that a job reaches; nil allows all.
+	OnEgress func(job runner.Job, hostport string) error
+}
+
+// Runner implements runner.Runner.
+type Runner struct{ cfg Config }
+
+// New returns a runner. What earlier processes left in the work folder is removed: their jobs run again elsewhere.
+func New(cfg Config) (*Runner, error) {
+	if cfg.Network == "" {
+		cfg.Network = confine.Egress
+	}
+	var err error
+	if cfg.Data, err = filepath.Abs(cfg.Data); err != nil {
+		return nil, fmt.Errorf("open runner: %w", err)
+	}
+	if cfg.Data, err = filepath.EvalSymlinks(cfg.Data); err != nil {
+		return nil, fmt.Errorf("open runner: %w", err)
+	}
+	work := filepath.Join(cfg.Data, "work")
+	if err := remove(work); err != nil {
+		return nil, fmt.Errorf("clean work folder: %w", err)
+	}
+	if err := os.MkdirAll(work, 0o700); err != nil {
+		return nil, fmt.Errorf("make work folder: %w", err)
+	}
+	return &Runner{cfg}, nil
+}
+
+// remove is RemoveAll that also gets rid of folders without write permission, as Go's module cache makes them.
+func remove(dir string) error {
+	err := os.RemoveAll(dir)
+	if err == nil {
+		return nil
+	}
+	_ = filepath.WalkDir(dir, func(p string, d os.DirEntry, err error) error {
+		if err == nil && d.IsDir() {
+			_ = os.Chmod(p, 0o700)
+		}
+		return nil
+	})
+	return os.RemoveAll(dir)
+}
+
+var _ runner.Runner = (*Runner)(nil)
+
+// Run implements runner.Runner.
+func (r *Runner) Run(ctx context.Context, rj runner.Job, h runner.Host, log *logs.Writer) (res pipeline.Result, err error) {
+	started := time.Now()
+	dir := filepath.Join(r.cfg.Data, "work", fmt.Sprintf("%s.%d", rj.JobID, rj.Attempt))
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return res, fmt.Errorf("make workspace: %w", err)
+	}
+	defer func() {
+		if err := remove(dir); err != nil {
+			slog.WarnContext(ctx, "workspace not removed", "dir", dir, "error", err)
+		}
+	}()
+	for _, sub := range []string{"workspace", "home", "run"} {
+		if err := os.Mkdir(filepath.Join(dir, sub), 0o700); err != nil {
+			return res, fmt.Errorf("make workspace: %w", err)
+		}
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return res, fmt.Errorf("open workspace: %w", err)
+	}
+	defer root.Close()
+	j := newJob(r, rj, h, log, dir, root)
+	defer j.close()
+
+	minutes := rj.Plan.TimeoutMinutes
+	if minutes <= 0 {
+		minutes = 60
+	}
+	timed, stop := context.WithTimeoutCause(ctx, time.Duration(minutes*float64(time.Minute)), errTimeout)
+	defer stop()
+	err = j.run(timed)
+	res = j.result()
+	switch {
+	case ctx.Err() != nil:
+		res.State, res.Reason = pipeline.Cancelled, "the job was stopped"
+		return res, nil
+	case errors.Is(context.Cause(timed), errTimeout):
+		res.State, res.Reason = pipeline.Failure, fmt.Sprintf("the job took longer than its timeout of %v minutes", minutes)
+		log.Say("%s", res.Reason)
+		return res, nil
+	case err != nil:
+		return res, err
+	}
+	if res.State == pipeline.Success && rj.Plan.Build != nil {
+		if err := j.release(ctx, started); err != nil {
+			if fault.KindOf(err) == "" {
+				return res, err
+			}
+			res.State, res.Reason = pipeline.Failure, fault.Sentence(err)
+			log.Say("%s", res.Reason)
+		}
+	}
+	return res, nil
+}
+
+var errTimeout = errors.New("timed out")
+
+// cache is the folder of tool caches that this job may write.
+func (r *Runner) cache(j runner.Job) (string, error) {
+	trust := string(j.Trust)
+	for _, s := range []string{j.RepositoryID, trust} {
+		if s == "" || strings.ContainsAny(s, "/\\\x00") || strings.HasPrefix(s, ".") {
+			return "", fmt.Errorf("no cache folder for repository %q, trust %q", j.RepositoryID, trust)
+		}
+	}
+	dir := filepath.Join(r.cfg.Data, "cache", j.RepositoryID, trust)
+	return dir, os.MkdirAll(dir, 0o700)
+}
+
+// sandbox opens the job's own.
+func (j *job) sandbox(ctx context.Context) (*confine.Sandbox, error) {
+	if j.box != nil {
+		return j.box, nil
+	}
+	cfg := j.runner.cfg
+	spec := confine.Spec{Dir: j.dir, ReadWrite: []string{j.cache}, ReadOnly: j.readOnly, Network: cfg.Network, Unconfined: cfg.Unconfined}
+	if cfg.OnEgress != nil {
+		spec.OnEgress = func(hostport string) error { return cfg.OnEgress(j.Job, hostport) }
+	}
+	box, err := confine.Open(ctx, spec)
+	if err != nil {
+		return nil, fmt.Errorf("open sandbox: %w", err)
+	}
+	j.box = box
+	return box, nil
+}

@@ -1,0 +1,183 @@
+package local
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"weir/internal/base/confine"
+	"weir/internal/pipeline/expr"
+)
+
+// systemPath is where tools are looked for, after what steps and setup-go put before it.
+const systemPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+// passed are the variables of Weir's own environment that jobs get: where modules and packages come from. Nothing else is passed.
+var passed = []string{"GOPROXY", "GOSUMDB", "GONOSUMDB", "GONOPROXY", "GOPRIVATE", "GOFLAGS", "SSL_CERT_FILE", "SSL_CERT_DIR", "TZ"}
+
+// environment is everything that a process of step i gets.
+func (j *job) environment(box *confine.Sandbox, i int, env map[string]string) []string {
+	goPath := ""
+	if root := j.toolchain(); root != "" {
+		goPath = filepath.Join(root, "bin") + ":"
+	}
+	all := map[string]string{
+		"PATH": strings.Join(append(slices.Clone(j.path), goPath+systemPath), ":"), "HOME": filepath.Join(j.dir, "home"), "TMPDIR": "/tmp", "LANG": "C.UTF-8", "CI": "true",
+		"USER": "runner", "LOGNAME": "runner", "SHELL": "/bin/sh",
+		"GOCACHE": filepath.Join(j.cache, "go-build"), "GOMODCACHE": filepath.Join(j.cache, "mod"), "GOPATH": filepath.Join(j.dir, "home", "go"), "GOTOOLCHAIN": "local",
+		"GOTELEMETRY": "off", "npm_config_cache": filepath.Join(j.cache, "npm"), "XDG_CACHE_HOME": filepath.Join(j.cache, "xdg"),
+		"RUNNER_OS": "Linux", "RUNNER_ARCH": arch(), "RUNNER_NAME": "local", "RUNNER_TEMP": "/tmp", "RUNNER_TOOL_CACHE": j.cache, "RUNNER_ENVIRONMENT": "self-hosted",
+		"GITHUB_ACTIONS": "true", "WEIR": "true", "GITHUB_WORKSPACE": j.workspace(), "GITHUB_JOB": j.Plan.JobID, "GITHUB_RUN_ID": string(j.RunID),
+		"GITHUB_RUN_ATTEMPT": fmt.Sprint(j.Attempt), "GITHUB_SHA": j.Revision, "GITHUB_REPOSITORY": j.Repository,
+	}
+	for _, k := range []string{"ref", "ref_name", "ref_type", "event_name", "actor", "workflow", "head_ref", "base_ref", "server_url", "api_url", "repository_owner", "run_number"} {
+		if v, ok := j.GitHub[k].(string); ok {
+			all["GITHUB_"+strings.ToUpper(k)] = v
+		}
+	}
+	for _, k := range passed {
+		if v, ok := os.LookupEnv(k); ok {
+			all[k] = v
+		}
+	}
+	for _, kv := range box.Env() {
+		k, v, _ := strings.Cut(kv, "=")
+		all[k] = v
+	}
+	if j.goroot != "" {
+		all["GOROOT"] = j.goroot
+	}
+	maps.Copy(all, j.env)
+	maps.Copy(all, env)
+	for _, f := range files {
+		all[f.variable] = j.fileOf(f.name, i)
+	}
+	out := make([]string, 0, len(all))
+	for k, v := range all {
+		if k != "" && !strings.ContainsAny(k, "=\x00") && !strings.Contains(v, "\x00") {
+			out = append(out, k+"="+v)
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+// script runs a run: step.
+func (j *job) script(ctx context.Context, i int, env map[string]string, c *expr.Object, outputs map[string]string) error {
+	p := &j.Plan.Steps[i]
+	text, err := expr.Interpolate(p.Run, j.expressions(c))
+	if err != nil {
+		return failure("its script could not be filled in: " + err.Error())
+	}
+	wd, err := expr.Interpolate(p.WorkingDirectory, j.expressions(c))
+	if err != nil {
+		return failure("its working-directory could not be computed: " + err.Error())
+	}
+	dir := j.workspace()
+	if filepath.IsAbs(wd) {
+		dir = filepath.Clean(wd)
+	} else {
+		dir = filepath.Join(dir, wd)
+	}
+	shell, err := expr.Interpolate(p.Shell, j.expressions(c))
+	if err != nil {
+		return failure("its shell could not be computed: " + err.Error())
+	}
+	argv, ext, err := command(shell)
+	if err != nil {
+		return err
+	}
+	script := fmt.Sprintf("run/step%d%s", i+1, ext)
+	if err := j.write(script, []byte(text)); err != nil {
+		return err
+	}
+	box, err := j.sandbox(ctx)
+	if err != nil {
+		return err
+	}
+	for _, f := range files {
+		if err := j.write(fmt.Sprintf("run/%s%d", f.name, i+1), nil); err != nil {
+			return err
+		}
+	}
+	out := &commands{job: j, step: i + 1}
+	argv = append(argv, filepath.Join(j.dir, script))
+	exit, err := j.exec(ctx, box, confine.Cmd{Argv: argv, Env: j.environment(box, i, env), Dir: dir, Stdout: out, Stderr: out})
+	out.end()
+	if err != nil {
+		return err
+	}
+	if err := j.collect(i, outputs); err != nil {
+		return err
+	}
+	if exit.Success() {
+		return nil
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	reason := fmt.Sprintf("exit code %d", exit.Code)
+	if exit.Signal != "" {
+		reason = "killed by " + exit.Signal
+	}
+	if out.missing != "" && exit.Code == 127 {
+		reason = missing(out.missing)
+	}
+	return failure(reason)
+}
+
+// exec starts a command in the sandbox and waits for it, or kills it when ctx ends.
+func (j *job) exec(ctx context.Context, box *confine.Sandbox, cmd confine.Cmd) (confine.Exit, error) {
+	if ctx.Err() != nil {
+		return confine.Exit{}, ctx.Err()
+	}
+	proc, err := box.Start(cmd)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		if _, serr := os.Lstat(cmd.Dir); serr != nil {
+			return confine.Exit{}, failure(fmt.Sprintf("its working directory %s does not exist; check it out or make it in an earlier step", strings.TrimPrefix(cmd.Dir, j.workspace()+"/")))
+		}
+		return confine.Exit{}, failure(missing(cmd.Argv[0]))
+	case err != nil:
+		return confine.Exit{}, fmt.Errorf("start %s: %w", cmd.Argv[0], err)
+	}
+	defer context.AfterFunc(ctx, proc.Kill)()
+	exit, err := proc.Wait()
+	if err != nil && ctx.Err() == nil {
+		return exit, fmt.Errorf("wait for %s: %w", cmd.Argv[0], err)
+	}
+	return exit, nil
+}
+
+// command is the shell's command line, as GitHub's runner calls it.
+func command(shell string) (argv []string, ext string, err error) {
+	switch shell {
+	case "":
+		return []string{"bash", "-e"}, ".sh", nil
+	case "bash":
+		return []string{"bash", "--noprofile", "--norc", "-eo", "pipefail"}, ".sh", nil
+	case "sh":
+		return []string{"sh", "-e"}, ".sh", nil
+	case "python":
+		return []string{"python3"}, ".py", nil
+	}
+	return nil, "", failure(fmt.Sprintf("shell: %s is not supported by Weir: use bash, sh or python", shell))
+}
+
+// release hands over what a release job built.
+func (j *job) release(ctx context.Context, started time.Time) error {
+	b := j.Plan.Build
+	f, err := j.open(filepath.Join("workspace", filepath.FromSlash(b.Output)))
+	if err != nil {
+		return failureFault("The job built no file %s in its workspace (%v). The build of service %s must leave it there.", b.Output, err, b.Service)
+	}
+	defer f.Close()
+	return j.host.Output(ctx, j.output(started), f)
+}
