@@ -59,7 +59,7 @@ func attack(t testing.TB, s *confine.Sandbox, name string, args ...string) strin
 	t.Helper()
 	exe, _ := self(t)
 	var out bytes.Buffer
-	p, err := s.Start(confine.Cmd{Argv: append([]string{exe}, args...), Env: append(s.Env(), "HOSTILE="+name), Stdout: &out, Stderr: &out})
+	p, err := s.Start(confine.Cmd{Argv: append([]string{exe}, args...), Env: append(s.Env(), "HOSTILE="+name, "GORACE=atexit_sleep_ms=0"), Stdout: &out, Stderr: &out})
 	if err != nil {
 		t.Fatal(err)
 	}
