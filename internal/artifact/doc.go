@@ -5,15 +5,15 @@
 // once for each service and revision, and the engine carries them to an image
 // that is named by digest and described by evidence:
 //
-//	received -> built -> pushed -> signed -> judged -> tagged -> admitted
-//	                                            \-> rejected (policy said no; asked again when evidence changes)
-//	any state -> refused (the bytes cannot become an image)
+//	received -> pushed -> signed -> judged -> tagged -> admitted
+//	    |          |         \-> rejected   policy said no for a day
+//	    \----------\-> refused              the bytes cannot become an image
 //
 //	received   the bytes are stored, with who made them and how
-//	built      the image is layered; its digest is known
-//	pushed     blobs and manifest are in the registry, under their digest only
-//	signed     signature, provenance, SBOM and test results are referrers
-//	judged     policy has decided on that evidence, and allowed
+//	pushed     the image is layered and in the registry, under its digest only
+//	signed     signature, provenance, SBOM and test results are its referrers,
+//	           and so is what is known of the revision
+//	judged     policy has looked at that evidence, and allowed
 //	tagged     the release tag is in the registry and in git
 //	admitted   the Artifact exists and is announced: nothing changes it again
 //

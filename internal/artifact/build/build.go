@@ -1,0 +1,165 @@
+// Package build says what a landed revision must produce: for each service a
+// version and the script of its release job.
+//
+// A revision gets one version per service, however often it is asked for, and
+// two revisions never share one, also when the second lands before the first
+// was tagged.
+package build
+
+import (
+	"context"
+	"fmt"
+	"path"
+	"strings"
+
+	"weir/internal/artifact"
+	"weir/internal/artifact/version"
+	"weir/internal/base/fault"
+	"weir/internal/pipeline"
+)
+
+// Versions remembers which version was given to which revision.
+type Versions interface {
+	Given(ctx context.Context, serviceID string) (byRevision map[string]string, err error)
+	Give(ctx context.Context, serviceID, revision string, choose func(taken int) string) (string, error)
+}
+
+// Planner implements pipeline.Builds.
+type Planner struct {
+	Catalog  artifact.Catalog
+	Source   artifact.Source
+	Versions Versions
+}
+
+var _ pipeline.Builds = Planner{}
+
+// Plan lists the builds of a revision, one for each service that is built here.
+func (p Planner) Plan(ctx context.Context, repositoryID, revision string) ([]pipeline.Build, error) {
+	specs, err := p.Catalog.Specs(ctx, repositoryID, revision)
+	if err != nil {
+		return nil, fmt.Errorf("read services of %s at %s: %w", repositoryID, revision, err)
+	}
+	var tags []artifact.GitTag
+	var builds []pipeline.Build
+	for _, s := range specs {
+		if s.Go == "" && s.Static == "" {
+			continue
+		}
+		if tags == nil {
+			if tags, err = p.Source.Tags(ctx, repositoryID, revision); err != nil {
+				return nil, fmt.Errorf("list tags that reach %s: %w", revision, err)
+			}
+		}
+		v, err := p.version(ctx, repositoryID, revision, s, tags, len(specs) > 1)
+		if err != nil {
+			return nil, err
+		}
+		b, err := Of(s, v)
+		if err != nil {
+			return nil, err
+		}
+		builds = append(builds, b)
+	}
+	return builds, nil
+}
+
+func (p Planner) version(ctx context.Context, repositoryID, revision string, s artifact.Spec, tags []artifact.GitTag, several bool) (string, error) {
+	given, err := p.Versions.Given(ctx, s.ServiceID)
+	if err != nil {
+		return "", fmt.Errorf("list versions of %s: %w", s.Service, err)
+	}
+	if v := given[revision]; v != "" {
+		return v, nil
+	}
+	base, tag := version.Base(tags, version.Prefix(s.Service, several))
+	choose := func(taken int) string {
+		v := base
+		for range taken {
+			v = version.Bump(v, version.Patch)
+		}
+		return v
+	}
+	if base == "" || tag.Distance > 0 {
+		commits, err := p.Source.Log(ctx, repositoryID, tag.Revision, revision)
+		if err != nil {
+			return "", fmt.Errorf("list commits of %s since %q: %w", s.Service, tag.Name, err)
+		}
+		base, commits = since(base, commits, given)
+		next := version.Next(base, commits)
+		choose = func(taken int) string {
+			v := next
+			for range taken {
+				v = version.Bump(v, version.Patch)
+			}
+			return v
+		}
+	}
+	v, err := p.Versions.Give(ctx, s.ServiceID, revision, choose)
+	if err != nil {
+		return "", fmt.Errorf("give %s a version: %w", s.Service, err)
+	}
+	return v, nil
+}
+
+// since lets a version that was given to an ancestor, whose tag is not set yet,
+// count as a tag. commits are newest first.
+func since(base string, commits []artifact.Commit, given map[string]string) (string, []artifact.Commit) {
+	for i, c := range commits {
+		if v := given[c.Revision]; v != "" {
+			return v, commits[:i]
+		}
+	}
+	return base, commits
+}
+
+// What a job runs. Names from the repository travel in the environment and are
+// never pasted into a script.
+const (
+	goScript = `set -eu
+out="$PWD/$WEIR_OUTPUT"
+mkdir -p "$(dirname "$out")"
+cd -- "./$WEIR_PATH"
+CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "-s -w -buildid= -X main.version=$WEIR_VERSION" -o "$out" "$WEIR_PACKAGE"
+`
+	staticScript = `set -eu
+out="$PWD/$WEIR_OUTPUT"
+mkdir -p "$(dirname "$out")"
+cd -- "./$WEIR_PATH"
+tar -cf "$out" -C "$WEIR_FOLDER" .
+`
+)
+
+// Of is the build of one service.
+func Of(s artifact.Spec, version string) (pipeline.Build, error) {
+	dir, err := inside(s, "path", s.Path)
+	if err != nil {
+		return pipeline.Build{}, err
+	}
+	b := pipeline.Build{
+		Job: "release-" + s.Service, Service: s.Service, ServiceID: s.ServiceID, Version: version, Output: ".weir/out/" + s.Service,
+		Env: map[string]string{"WEIR_PATH": dir, "WEIR_OUTPUT": ".weir/out/" + s.Service, "WEIR_VERSION": version},
+	}
+	if s.Go != "" {
+		pkg, err := inside(s, "artifact.build.go", s.Go)
+		if err != nil {
+			return pipeline.Build{}, err
+		}
+		b.Script, b.Env["WEIR_PACKAGE"] = goScript, "./"+pkg
+		return b, nil
+	}
+	folder, err := inside(s, "artifact.build.static", s.Static)
+	if err != nil {
+		return pipeline.Build{}, err
+	}
+	b.Script, b.Env["WEIR_FOLDER"] = staticScript, "./"+folder
+	return b, nil
+}
+
+// inside cleans a path that must not leave the repository.
+func inside(s artifact.Spec, key, p string) (string, error) {
+	clean := path.Clean("./" + p)
+	if path.IsAbs(p) || clean == ".." || strings.HasPrefix(clean, "../") || strings.ContainsAny(p, "\x00\n") {
+		return "", fault.New(fault.Invalid, "%s of service %s is %q, which is not a path inside the repository", key, s.Service, p)
+	}
+	return clean, nil
+}

@@ -1,0 +1,226 @@
+package engine_test
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"weir/internal/artifact"
+	"weir/internal/artifact/custody"
+	"weir/internal/artifact/provenance"
+	"weir/internal/base/db/dbtest"
+	"weir/internal/base/fault"
+	"weir/internal/edge/ocid"
+	"weir/internal/guard/evidence"
+	"weir/internal/guard/evidence/evidencetest"
+	"weir/internal/guard/identity"
+	"weir/internal/pipeline"
+)
+
+// serve lets stock clients read the registry of w. change, if set, may answer
+// a request in another way: it is the attacker at the registry.
+func (w *world) serve(t *testing.T, change func(http.ResponseWriter, *http.Request, http.Handler)) string {
+	t.Helper()
+	h := ocid.New(ocid.Config{Registry: w.images, AnonymousPull: true,
+		Authenticate: func(*http.Request) (identity.Actor, error) { return identity.Anonymous, nil },
+		Authorize:    func(context.Context, ocid.Access, string) error { return nil }})
+	srv := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, q *http.Request) {
+		if change != nil {
+			change(rw, q, h)
+			return
+		}
+		h.ServeHTTP(rw, q)
+	}))
+	t.Cleanup(srv.Close)
+	return strings.TrimPrefix(srv.URL, "http://")
+}
+
+func (w *world) released(t *testing.T) artifact.Artifact {
+	t.Helper()
+	w.put(t, binary(t))
+	if _, err := w.engine.Work(t.Context(), nil, later()); err != nil {
+		t.Fatal(err)
+	}
+	list, err := w.service.List(t.Context(), artifact.Filter{})
+	if err != nil || len(list) != 1 {
+		t.Fatalf("List() = %v, %v (%+v)", list, err, w.intake(t))
+	}
+	return list[0]
+}
+
+func (w *world) review(t *testing.T) {
+	t.Helper()
+	_, err := w.evidence.Sign(t.Context(), evidence.Statement{Key: "bob", PredicateType: evidence.Review,
+		Subjects: []evidence.Subject{evidence.Commit("shop", revision)}, Predicate: map[string]string{"by": "bob"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestChainIsProvenFromCommitToImage(t *testing.T) {
+	w := newWorld(t, dbtest.SQLite(t))
+	w.review(t)
+	a := w.released(t)
+	image := w.serve(t, nil) + "/" + a.Image()
+	r, err := custody.VerifyChain(t.Context(), image, w.evidence.TrustedRoot(), custody.Options{Repository: "shop", Ref: "refs/heads/main", Confined: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, l := range r.Links {
+		names = append(names, l.Name)
+	}
+	if got := strings.Join(names, " "); got != "image provenance signature SBOM tests review" {
+		t.Errorf("links = %s", got)
+	}
+	if r.Revision != revision || r.Workflow != ".github/workflows/ci.yml" || !r.Confined || r.Version != "1.4.0" || r.Links[2].Signer != evidencetest.Issuer+"/shop/.github/workflows/ci.yml@refs/heads/main" {
+		t.Errorf("report = %+v", r)
+	}
+}
+
+func TestBrokenChainsGetASentence(t *testing.T) {
+	w := newWorld(t, dbtest.SQLite(t))
+	a := w.released(t)
+	honest, root := w.serve(t, nil), w.evidence.TrustedRoot()
+	layer := func() string {
+		m, err := w.images.Manifest(t.Context(), a.Repository, a.Digest)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var c struct{ Layers []artifact.Descriptor }
+		if err := json.Unmarshal(m.Raw, &c); err != nil {
+			t.Fatal(err)
+		}
+		return c.Layers[1].Digest
+	}()
+	tampered := w.serve(t, func(rw http.ResponseWriter, q *http.Request, h http.Handler) {
+		if !strings.HasSuffix(q.URL.Path, layer) {
+			h.ServeHTTP(rw, q)
+			return
+		}
+		rec := httptest.NewRecorder()
+		h.ServeHTTP(rec, q)
+		b := rec.Body.Bytes()
+		b[len(b)/2] ^= 1
+		for k := range rec.Header() {
+			rw.Header().Set(k, rec.Header().Get(k))
+		}
+		_, _ = rw.Write(b)
+	})
+	// without hides evidence whose annotation is not one of the kinds.
+	only := func(kinds ...string) string {
+		return w.serve(t, func(rw http.ResponseWriter, q *http.Request, h http.Handler) {
+			if !strings.Contains(q.URL.Path, "/referrers/") {
+				h.ServeHTTP(rw, q)
+				return
+			}
+			all, err := w.images.Referrers(q.Context(), a.Repository, a.Digest, "")
+			if err != nil {
+				t.Error(err)
+			}
+			kept := []artifact.Descriptor{}
+			for _, d := range all {
+				for _, k := range kinds {
+					if d.Annotations["dev.sigstore.bundle.predicateType"] == k {
+						kept = append(kept, d)
+					}
+				}
+			}
+			rw.Header().Set("Content-Type", artifact.MediaIndex)
+			_ = json.NewEncoder(rw).Encode(map[string]any{"schemaVersion": 2, "mediaType": artifact.MediaIndex, "manifests": kept})
+		})
+	}
+	stranger := evidencetest.New(t, dbtest.SQLite(t), nil).TrustedRoot()
+	missing := strings.Replace(a.Image(), a.Digest, "sha256:"+strings.Repeat("0", 64), 1)
+
+	for _, c := range []struct {
+		name, image string
+		root        evidence.TrustedRoot
+		options     custody.Options
+		say         string
+	}{
+		{"a tampered layer", tampered + "/" + a.Image(), root, custody.Options{}, "is not the bytes that its digest names"},
+		{"no evidence", only() + "/" + a.Image(), root, custody.Options{}, "has no signature (https://sigstore.dev/cosign/sign/v1); nothing is attached to it"},
+		{"only an SBOM", only(evidence.SBOM) + "/" + a.Image(), root, custody.Options{}, "has no signature (https://sigstore.dev/cosign/sign/v1); attached are only https://cyclonedx.org/bom"},
+		{"no provenance", only(evidence.CosignSignature, evidence.SBOM, evidence.TestResult) + "/" + a.Image(), root, custody.Options{}, "has no provenance"},
+		{"no tests", only(evidence.CosignSignature, evidence.SBOM, evidence.Provenance) + "/" + a.Image(), root, custody.Options{}, "has no test result"},
+		{"another installation's root", honest + "/" + a.Image(), stranger, custody.Options{}, "in a log that this trusted root does not know"},
+		{"another repository", honest + "/" + a.Image(), root, custody.Options{Repository: "other"}, "was built from the repository shop, not other"},
+		{"another branch", honest + "/" + a.Image(), root, custody.Options{Ref: "refs/heads/release"}, "was built from refs/heads/main"},
+		{"a tag", honest + "/shop/checkout:1.4.0-ab12cd3", root, custody.Options{}, "does not name an image by digest"},
+		{"no such image", honest + "/" + missing, root, custody.Options{}, "has no manifest of"},
+		{"no registry", "127.0.0.1:1/" + a.Image(), root, custody.Options{}, "is the registry's address right?"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			_, err := custody.VerifyChain(t.Context(), c.image, c.root, c.options)
+			if err == nil || !strings.Contains(fault.Sentence(err), c.say) {
+				t.Errorf("VerifyChain() = %v\nwant %q", err, c.say)
+			}
+		})
+	}
+}
+
+func TestFailedTestsBreakTheChain(t *testing.T) {
+	w := newWorld(t, dbtest.SQLite(t))
+	w.checks = []pipeline.Check{{Name: "ci.yml/test", State: "failure"}}
+	a := w.released(t) // this gate lets it through
+	_, err := custody.VerifyChain(t.Context(), w.serve(t, nil)+"/"+a.Image(), w.evidence.TrustedRoot(), custody.Options{})
+	if err == nil || !strings.Contains(fault.Sentence(err), "its tests did not pass (FAILED): ci.yml/test") {
+		t.Errorf("VerifyChain() = %v; want the failed test", err)
+	}
+}
+
+func TestProvenanceSignedByAnotherWorkflowIsRefused(t *testing.T) {
+	w := newWorld(t, dbtest.SQLite(t))
+	w.engine.Signer = impostor{w.evidence}
+	a := w.released(t)
+	_, err := custody.VerifyChain(t.Context(), w.serve(t, nil)+"/"+a.Image(), w.evidence.TrustedRoot(), custody.Options{})
+	if err == nil || !strings.Contains(fault.Sentence(err), "but was signed by "+evidencetest.Issuer+"/shop/evil.yml@refs/heads/main") {
+		t.Errorf("VerifyChain() = %v; want the other signer named", err)
+	}
+}
+
+// impostor signs everything as another workflow of the same installation.
+type impostor struct{ *evidence.Service }
+
+func (s impostor) Sign(ctx context.Context, st evidence.Statement) (evidence.Evidence, error) {
+	st.Identity = provenance.Signer(s.Issuer(), "shop", "evil.yml", "refs/heads/main")
+	return s.Service.Sign(ctx, st)
+}
+
+var _ artifact.Signer = impostor{}
+var _ artifact.Signer = (*evidence.Service)(nil)
+
+// TestStockCosignAcceptsTheChain runs where cosign is installed.
+func TestStockCosignAcceptsTheChain(t *testing.T) {
+	cosign, err := exec.LookPath("cosign")
+	if err != nil {
+		t.Skip("cosign is not installed; make test-all builds it")
+	}
+	w := newWorld(t, dbtest.SQLite(t))
+	w.review(t)
+	a := w.released(t)
+	root := filepath.Join(t.TempDir(), "trusted_root.json")
+	if err := os.WriteFile(root, w.evidence.TrustedRoot().JSON(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	image := w.serve(t, nil) + "/" + a.Image()
+	identity := []string{"--certificate-identity=" + evidencetest.Issuer + "/shop/.github/workflows/ci.yml@refs/heads/main", "--certificate-oidc-issuer=" + evidencetest.Issuer, "--trusted-root=" + root}
+	run := func(args ...string) ([]byte, error) {
+		return exec.CommandContext(t.Context(), cosign, append(args, image)...).CombinedOutput()
+	}
+	for _, args := range [][]string{{"verify"}, {"verify-attestation", "--type=slsaprovenance1"}, {"verify-attestation", "--type=cyclonedx"}} {
+		if out, err := run(append(args, identity...)...); err != nil {
+			t.Errorf("cosign %v = %v\n%s", args, err, out)
+		}
+	}
+	if out, err := run("verify", "--certificate-identity=https://weir.test/other", "--certificate-oidc-issuer="+evidencetest.Issuer, "--trusted-root="+root); err == nil {
+		t.Errorf("cosign accepted another identity\n%s", out)
+	}
+}

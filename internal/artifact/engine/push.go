@@ -1,0 +1,125 @@
+package engine
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"strings"
+
+	"weir/internal/artifact"
+	"weir/internal/artifact/image"
+	"weir/internal/artifact/provenance"
+	"weir/internal/base/fault"
+)
+
+// spec finds how the service of i is declared at its revision, and whether it
+// shares its repository with others.
+func (e *Engine) spec(ctx context.Context, i artifact.Intake) (s artifact.Spec, several bool, err error) {
+	specs, err := e.Catalog.Specs(ctx, i.Output.RepositoryID, i.Output.Revision)
+	if err != nil {
+		return s, false, fmt.Errorf("read services at %s: %w", i.Output.Revision, err)
+	}
+	for _, s := range specs {
+		if s.ServiceID == i.Output.ServiceID {
+			return s, len(specs) > 1, nil
+		}
+	}
+	return s, false, fault.New(fault.Invalid, "the service %s is not declared in weir.yaml at %s", i.Output.Service, i.Output.Revision)
+}
+
+// repository is where the images of a service are kept.
+func repository(s artifact.Spec) (string, error) {
+	name := strings.ToLower(s.RepositoryName)
+	if path.Base(name) != strings.ToLower(s.Service) {
+		name += "/" + strings.ToLower(s.Service)
+	}
+	if !artifact.ValidRepository(name) {
+		return "", fault.New(fault.Invalid, "%q cannot name a repository of the registry; rename the repository or the service to letters, digits, dots and dashes", name)
+	}
+	return name, nil
+}
+
+// push layers the bytes and puts the image into the registry, under its digest
+// only: a tag would let somebody pull it before it is admitted.
+func (e *Engine) push(ctx context.Context, i artifact.Intake) (outcome, error) {
+	s, _, err := e.spec(ctx, i)
+	if err != nil {
+		return outcome{}, err
+	}
+	repo, err := repository(s)
+	if err != nil {
+		return outcome{}, err
+	}
+	run, err := e.Runs.Run(ctx, i.Output.RunID)
+	if err != nil {
+		return outcome{}, fmt.Errorf("load run %s: %w", i.Output.RunID, err)
+	}
+	commit, err := e.Source.Commit(ctx, i.Output.RepositoryID, i.Output.Revision)
+	if err != nil {
+		return outcome{}, fmt.Errorf("read commit %s: %w", i.Output.Revision, err)
+	}
+	img, err := e.layer(ctx, i, s, commit)
+	if err != nil {
+		return outcome{}, err
+	}
+	defer img.Close()
+	for _, l := range img.Layers {
+		r, err := l.Open()
+		if err != nil {
+			return outcome{}, fmt.Errorf("read layer %s: %w", l.Digest, err)
+		}
+		if _, err := e.Images.PutBlob(ctx, repo, l.Digest, r); err != nil {
+			return outcome{}, fmt.Errorf("push layer %s: %w", l.Digest, err)
+		}
+	}
+	if _, err := e.Images.PutBlob(ctx, repo, img.ConfigDescriptor().Digest, bytes.NewReader(img.Config)); err != nil {
+		return outcome{}, fmt.Errorf("push configuration of %s: %w", repo, err)
+	}
+	if _, err := e.Images.PutManifest(ctx, repo, img.Digest, artifact.MediaManifest, img.Manifest); err != nil {
+		return outcome{}, fmt.Errorf("push manifest of %s: %w", repo, err)
+	}
+	return outcome{next: artifact.Pushed, progress: artifact.Progress{
+		Repository: repo, Digest: img.Digest, ImageSize: img.Size(), ManifestSize: int64(len(img.Manifest)), ConfigDigest: s.ConfigDigest,
+		Signer: provenance.Signer(e.Signer.Issuer(), s.RepositoryName, run.Workflow, run.Ref), Author: commit.Author, CommitTime: commit.Time,
+	}}, nil
+}
+
+// layer builds the image of i into temporary files.
+func (e *Engine) layer(ctx context.Context, i artifact.Intake, s artifact.Spec, c artifact.Commit) (image.Image, error) {
+	rc, size, err := e.Bytes.Open(ctx, i.Stored)
+	if err != nil {
+		return image.Image{}, fmt.Errorf("open output %s: %w", i.Stored, err)
+	}
+	defer rc.Close()
+	dir := e.Dir
+	if dir == "" {
+		dir = os.TempDir()
+	}
+	in := image.Input{Name: s.Service, Command: s.Command, Revision: i.Output.Revision, Version: i.Output.Version, Source: e.source(s), Created: c.Time}
+	if s.Static != "" {
+		return image.FromFiles(dir, in, rc)
+	}
+	return image.FromBinary(dir, in, seekReader{rc}, size)
+}
+
+// source is the URL of a service's repository. It is a name below the issuer,
+// which stays when the server moves.
+func (e *Engine) source(s artifact.Spec) string { return e.Signer.Issuer() + "/" + s.RepositoryName }
+
+// seekReader reads at offsets by seeking, for stores whose blobs are not files.
+// It is not safe for concurrent use.
+type seekReader struct{ io.ReadSeeker }
+
+func (s seekReader) ReadAt(p []byte, off int64) (int, error) {
+	if _, err := s.Seek(off, io.SeekStart); err != nil {
+		return 0, err
+	}
+	n, err := io.ReadFull(s.ReadSeeker, p)
+	if err == io.ErrUnexpectedEOF {
+		err = io.EOF
+	}
+	return n, err
+}

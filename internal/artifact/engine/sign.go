@@ -1,0 +1,195 @@
+package engine
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"weir/internal/artifact"
+	"weir/internal/artifact/provenance"
+	"weir/internal/artifact/sbom"
+	"weir/internal/guard/evidence"
+	"weir/internal/pipeline"
+)
+
+// statements is how many kinds of evidence every image gets.
+const statements = 4
+
+// maxAbout bounds how much evidence about the revision travels with an image.
+const maxAbout = 100
+
+// sign makes the evidence about the image and pushes it beside the image. It
+// waits until the checks of the revision have ended: what is signed about them
+// is signed once.
+func (e *Engine) sign(ctx context.Context, i artifact.Intake) (outcome, error) {
+	checks, err := e.Checks.Results(ctx, i.Output.RepositoryID, i.Output.Revision)
+	if err != nil {
+		return outcome{}, fmt.Errorf("read checks of %s: %w", i.Output.Revision, err)
+	}
+	if names := unfinished(checks); len(names) > 0 {
+		return outcome{}, waiting{sentence: "waits for the checks " + strings.Join(names, ", ")}
+	}
+	s, _, err := e.spec(ctx, i)
+	if err != nil {
+		return outcome{}, err
+	}
+	run, err := e.Runs.Run(ctx, i.Output.RunID)
+	if err != nil {
+		return outcome{}, fmt.Errorf("load run %s: %w", i.Output.RunID, err)
+	}
+	list, err := e.sbom(ctx, i, s)
+	if err != nil {
+		return outcome{}, err
+	}
+	predicates := [statements]struct {
+		kind string
+		body any
+	}{
+		{evidence.CosignSignature, struct{}{}},
+		{evidence.Provenance, e.provenance(i, s, run)},
+		{evidence.SBOM, list},
+		{evidence.TestResult, results(checks, e.source(s), i.Output.Revision)},
+	}
+	var (
+		wg   sync.WaitGroup
+		made [statements]evidence.Evidence
+		errs [statements]error
+	)
+	for n, p := range predicates { // at once, because each waits for the ledger
+		wg.Go(func() {
+			made[n], errs[n] = e.Signer.Sign(ctx, evidence.Statement{Org: i.Org, Key: string(i.ID), Identity: i.Progress.Signer, PredicateType: p.kind,
+				Subjects: []evidence.Subject{evidence.SHA256(i.Progress.Repository, i.Progress.Digest)}, Predicate: p.body})
+		})
+	}
+	wg.Wait()
+	next := i.Progress
+	next.Evidence = nil
+	for n, ev := range made {
+		if errs[n] != nil {
+			return outcome{}, fmt.Errorf("sign %s: %w", predicates[n].kind, errs[n])
+		}
+		digest, err := e.attach(ctx, i, ev)
+		if err != nil {
+			return outcome{}, fmt.Errorf("attach %s: %w", ev.PredicateType, err)
+		}
+		next.Evidence = append(next.Evidence, artifact.Attached{EvidenceID: ev.ID, PredicateType: ev.PredicateType, Digest: digest, LedgerIndex: ev.Index})
+	}
+	about, err := e.Signer.About(ctx, "gitCommit:"+i.Output.Revision)
+	if err != nil {
+		return outcome{}, fmt.Errorf("find evidence about %s: %w", i.Output.Revision, err)
+	}
+	for _, ev := range about[:min(len(about), maxAbout)] { // so that reviews can be verified with the image alone
+		if _, err := e.attach(ctx, i, ev); err != nil {
+			return outcome{}, fmt.Errorf("attach %s: %w", ev.PredicateType, err)
+		}
+	}
+	return outcome{next: artifact.Signed, progress: next}, nil
+}
+
+func unfinished(checks []pipeline.Check) (names []string) {
+	for _, c := range checks {
+		if !pipeline.State(c.State).Done() {
+			names = append(names, c.Name)
+		}
+	}
+	return names
+}
+
+func (e *Engine) sbom(ctx context.Context, i artifact.Intake, s artifact.Spec) (json.RawMessage, error) {
+	rc, _, err := e.Bytes.Open(ctx, i.Stored)
+	if err != nil {
+		return nil, fmt.Errorf("open output %s: %w", i.Stored, err)
+	}
+	defer rc.Close()
+	about := sbom.Subject{Name: s.Service, Version: i.Output.Version, Digest: i.Progress.Digest, Created: i.Progress.CommitTime}
+	if s.Static != "" {
+		return sbom.FromFiles(about, rc)
+	}
+	return sbom.FromGo(about, seekReader{rc})
+}
+
+func (e *Engine) provenance(i artifact.Intake, s artifact.Spec, run pipeline.Run) provenance.Predicate {
+	o := i.Output
+	return provenance.Of(provenance.Input{
+		Issuer: e.Signer.Issuer(), Repository: e.source(s), Ref: run.Ref, Revision: o.Revision, Workflow: run.Workflow, Service: o.Service, Version: o.Version,
+		RunID: string(o.RunID), JobID: string(o.JobID), Attempt: o.Attempt, Confined: o.Confined, Network: o.Network, OutputDigest: string(i.Stored),
+		Started: o.Started, Finished: o.Finished,
+	})
+}
+
+// TestResults is in-toto's test-result predicate, v0.1.
+type TestResults struct {
+	Result        string                  `json:"result"` // PASSED, WARNED, FAILED
+	Configuration []provenance.Dependency `json:"configuration"`
+	Passed        []string                `json:"passedTests"`
+	Warned        []string                `json:"warnedTests"` // skipped
+	Failed        []string                `json:"failedTests"`
+}
+
+func results(checks []pipeline.Check, source, revision string) TestResults {
+	r := TestResults{Result: "PASSED", Passed: []string{}, Warned: []string{}, Failed: []string{},
+		Configuration: []provenance.Dependency{{URI: "git+" + source, Digest: map[string]string{"gitCommit": revision}}}}
+	for _, c := range checks {
+		switch pipeline.State(c.State) {
+		case pipeline.Success:
+			r.Passed = append(r.Passed, c.Name)
+		case pipeline.Skipped:
+			r.Warned = append(r.Warned, c.Name)
+		default:
+			r.Result = "FAILED"
+			r.Failed = append(r.Failed, c.Name)
+		}
+	}
+	for _, names := range [][]string{r.Passed, r.Warned, r.Failed} {
+		slices.Sort(names)
+	}
+	return r
+}
+
+// attach pushes a bundle as a referrer of the image and returns its digest.
+func (e *Engine) attach(ctx context.Context, i artifact.Intake, ev evidence.Evidence) (string, error) {
+	repo := i.Progress.Repository
+	bundle, empty := describe(evidence.BundleMediaType, ev.Bundle), describe(artifact.MediaEmpty, []byte("{}"))
+	for _, b := range []struct {
+		d artifact.Descriptor
+		r io.Reader
+	}{{bundle, bytes.NewReader(ev.Bundle)}, {empty, strings.NewReader("{}")}} {
+		if _, err := e.Images.PutBlob(ctx, repo, b.d.Digest, b.r); err != nil {
+			return "", err
+		}
+	}
+	raw, err := json.Marshal(struct {
+		SchemaVersion int                   `json:"schemaVersion"`
+		MediaType     string                `json:"mediaType"`
+		ArtifactType  string                `json:"artifactType"`
+		Config        artifact.Descriptor   `json:"config"`
+		Layers        []artifact.Descriptor `json:"layers"`
+		Subject       artifact.Descriptor   `json:"subject"`
+		Annotations   map[string]string     `json:"annotations"`
+	}{2, artifact.MediaManifest, evidence.BundleMediaType, empty, []artifact.Descriptor{bundle},
+		artifact.Descriptor{MediaType: artifact.MediaManifest, Digest: i.Progress.Digest, Size: i.Progress.ManifestSize},
+		map[string]string{
+			"org.opencontainers.image.created":  ev.Time.UTC().Format(time.RFC3339),
+			"dev.sigstore.bundle.content":       "dsse-envelope",
+			"dev.sigstore.bundle.predicateType": ev.PredicateType,
+		}})
+	if err != nil {
+		return "", err
+	}
+	d := describe(artifact.MediaManifest, raw)
+	_, err = e.Images.PutManifest(ctx, repo, d.Digest, d.MediaType, raw)
+	return d.Digest, err
+}
+
+func describe(mediaType string, b []byte) artifact.Descriptor {
+	sum := sha256.Sum256(b)
+	return artifact.Descriptor{MediaType: mediaType, Digest: "sha256:" + hex.EncodeToString(sum[:]), Size: int64(len(b))}
+}
