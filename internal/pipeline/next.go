@@ -269,11 +269,14 @@ func (r Run) Finish(now time.Time, id JobID, attempt int, epoch int64, res Resul
 }
 
 // Lose marks every running attempt that gone matches as lost and queues its job again, up to MaxAttempts.
-func (r Run) Lose(now time.Time, gone func(Attempt) bool, reason string) Run {
+func (r Run) Lose(now time.Time, gone func(JobID, Attempt) bool, reason string) Run {
+	if !slices.ContainsFunc(r.Jobs, func(j Job) bool { return j.State == Running && gone(j.ID, *j.Current()) }) {
+		return r
+	}
 	r.Jobs = slices.Clone(r.Jobs)
 	for i := range r.Jobs {
 		j := &r.Jobs[i]
-		if j.State != Running || !gone(*j.Current()) {
+		if j.State != Running || !gone(j.ID, *j.Current()) {
 			continue
 		}
 		j.Attempts = slices.Clone(j.Attempts)

@@ -61,6 +61,12 @@ func Parse(path string, content []byte) (w *Workflow, diags []pipeline.Diagnosti
 	return w, c.diags
 }
 
+// Check returns what Parse has to say about a file.
+func Check(path string, content []byte) []pipeline.Diagnostic {
+	_, diags := Parse(path, content)
+	return diags
+}
+
 // Refused reports whether any diagnostic is an error.
 func Refused(diags []pipeline.Diagnostic) bool {
 	return slices.ContainsFunc(diags, func(d pipeline.Diagnostic) bool { return d.Severity == pipeline.Error })

@@ -1,0 +1,93 @@
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"path"
+	"strings"
+
+	"weir/internal/base/journal"
+	"weir/internal/pipeline"
+)
+
+// report follows our own facts and tells what became of jobs. It is off the path of the runs and sees every fact at least once,
+// so a crash neither slows a run nor loses a check.
+func (e *Engine) report(ctx context.Context, f journal.Fact) error {
+	if !strings.HasPrefix(f.Type, "pipeline.") {
+		return nil
+	}
+	var b pipeline.JobFact
+	if err := json.Unmarshal(f.Body, &b); err != nil {
+		slog.ErrorContext(ctx, "fact not understood", "fact", f.ID, "type", f.Type, "error", err)
+		return nil
+	}
+	switch f.Type {
+	case pipeline.FactRunCreated:
+	case pipeline.FactJobStarted, pipeline.FactJobFinished:
+		if b.Job == b.JobName && b.JobState != pipeline.Failure { // one job, one check: the fact says it all
+			return e.Checks.Report(ctx, pipeline.Check{RepositoryID: b.RepositoryID, Revision: b.Revision, Name: path.Base(b.Workflow) + "/" + b.JobName,
+				RunID: b.RunID, JobID: b.JobID, State: checkState(b.JobState), Summary: b.JobReason, At: f.Time})
+		}
+	default:
+		return nil
+	}
+	r, err := e.Store.Load(ctx, b.RunID)
+	if err != nil {
+		return err
+	}
+	for _, c := range Checks(r, b.JobName) {
+		if err := e.Checks.Report(ctx, c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Checks folds a run into its checks: one for each job id, or only the one named. A matrix is one check, green when all of it is.
+func Checks(r pipeline.Run, only string) []pipeline.Check {
+	file := path.Base(r.Workflow)
+	c := pipeline.Check{RepositoryID: r.RepositoryID, Revision: r.Revision, RunID: r.ID, At: r.Created}
+	if r.State == pipeline.Refused {
+		c.Name, c.State, c.Summary, c.At = file, "failure", r.Reason, r.Finished
+		return []pipeline.Check{c}
+	}
+	var out []pipeline.Check
+	at := map[string]int{}
+	for i := range r.Jobs {
+		j, name := &r.Jobs[i], r.Plan.Jobs[i].JobID
+		if only != "" && name != only {
+			continue
+		}
+		state := checkState(j.State)
+		if j.State == pipeline.Failure && r.Plan.Jobs[i].ContinueOnError {
+			state = "success"
+		}
+		k, ok := at[name]
+		if !ok {
+			at[name] = len(out)
+			c := c
+			c.Name, c.JobID, c.State, c.Summary, c.At = file+"/"+name, j.ID, state, j.Reason, j.Since
+			out = append(out, c)
+			continue
+		}
+		if worse[state] > worse[out[k].State] {
+			out[k].State, out[k].Summary, out[k].JobID = state, j.Reason, j.ID
+		}
+		if j.Since.After(out[k].At) {
+			out[k].At = j.Since
+		}
+	}
+	return out
+}
+
+// worse orders states: what is not decided yet hides what is, and a failure hides everything.
+var worse = map[string]int{"success": 1, "skipped": 2, "pending": 3, "running": 4, "cancelled": 5, "failure": 6}
+
+func checkState(s pipeline.State) string {
+	switch s {
+	case pipeline.Waiting, pipeline.Queued, pipeline.Lost:
+		return "pending"
+	}
+	return string(s)
+}

@@ -1,0 +1,288 @@
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"weir/internal/base/fault"
+	"weir/internal/base/id"
+	"weir/internal/base/journal"
+	"weir/internal/pipeline"
+	"weir/internal/pipeline/plan"
+	"weir/internal/pipeline/spec"
+)
+
+// pushed is the body of source.pushed, as far as it matters here.
+type pushed struct {
+	RepositoryID string `json:"repository_id"`
+	Repository   string `json:"repository"`
+	Ref          string `json:"ref"`
+	Old          string `json:"old"`
+	New          string `json:"new"`
+	Actor        string `json:"actor"`
+	Landed       bool   `json:"landed"`
+	Bootstrap    bool   `json:"bootstrap"`
+}
+
+// updated is the body of source.change_updated.
+type updated struct {
+	RepositoryID string `json:"repository_id"`
+	Repository   string `json:"repository"`
+	ChangeID     string `json:"change_id"`
+	Number       int    `json:"number"`
+	Title        string `json:"title"`
+	Target       string `json:"target"`
+	Base         string `json:"base"`
+	Revision     string `json:"revision"`
+	Patchset     int    `json:"patchset"`
+	Author       string `json:"author"`
+}
+
+// handle makes runs of a fact. It may see a fact again: Create knows the runs that exist.
+func (e *Engine) handle(ctx context.Context, f journal.Fact) error {
+	switch f.Type {
+	case "source.pushed":
+		var p pushed
+		if err := json.Unmarshal(f.Body, &p); err != nil {
+			slog.ErrorContext(ctx, "fact not understood", "fact", f.ID, "type", f.Type, "error", err)
+			return nil
+		}
+		if !p.Landed && !p.Bootstrap || zero(p.New) {
+			return nil
+		}
+		return e.settled(ctx, f, e.landed(ctx, f, p))
+	case "source.change_updated":
+		var u updated
+		if err := json.Unmarshal(f.Body, &u); err != nil {
+			slog.ErrorContext(ctx, "fact not understood", "fact", f.ID, "type", f.Type, "error", err)
+			return nil
+		}
+		return e.settled(ctx, f, e.changed(ctx, f, u))
+	}
+	return nil
+}
+
+// settled lets a fact go that can never make a run, such as one of a repository that is gone: it must not hold up those after it.
+func (e *Engine) settled(ctx context.Context, f journal.Fact, err error) error {
+	if fault.Is(err, fault.NotFound) || fault.Is(err, fault.Invalid) {
+		slog.WarnContext(ctx, "fact makes no run", "fact", f.ID, "type", f.Type, "subject", f.Subject, "error", err)
+		return nil
+	}
+	return err
+}
+
+func zero(revision string) bool { return strings.Trim(revision, "0") == "" }
+
+func branch(ref string) string { return strings.TrimPrefix(ref, "refs/heads/") }
+
+func (e *Engine) landed(ctx context.Context, f journal.Fact, p pushed) error {
+	base := pipeline.Run{Org: f.Org, RepositoryID: p.RepositoryID, Repository: p.Repository, Event: "push", Ref: p.Ref, Base: p.Old, Revision: p.New,
+		Trust: pipeline.Landed, Actor: p.Actor}
+	ev := plan.Event{Name: "push", Branch: branch(p.Ref)}
+	if !zero(p.Old) {
+		var err error
+		if ev.Changed, err = e.changedFiles(ctx, p.RepositoryID, p.Old, p.New); err != nil {
+			return err
+		}
+	}
+	base.GitHub = e.github(base, map[string]any{"event": map[string]any{"ref": p.Ref, "before": p.Old, "after": p.New}})
+	runs, err := e.plan(ctx, base, p.New, ev)
+	if err != nil {
+		return err
+	}
+	if runs, err = e.withBuilds(ctx, base, runs); err != nil {
+		return err
+	}
+	return e.create(ctx, runs)
+}
+
+func (e *Engine) changed(ctx context.Context, f journal.Fact, u updated) error {
+	base := pipeline.Run{Org: f.Org, RepositoryID: u.RepositoryID, Repository: u.Repository, Event: "pull_request", Base: u.Base, Revision: u.Revision,
+		Ref: fmt.Sprintf("refs/changes/%d/%d", u.Number, u.Patchset), Trust: pipeline.Change, ChangeID: u.ChangeID, ChangeNumber: u.Number, Patchset: u.Patchset, Actor: u.Author}
+	changed, err := e.changedFiles(ctx, u.RepositoryID, u.Base, u.Revision)
+	if err != nil {
+		return err
+	}
+	ev := plan.Event{Name: "pull_request", Branch: branch(u.Target), Changed: changed}
+	base.GitHub = e.github(base, map[string]any{
+		"base_ref": branch(u.Target), "head_ref": fmt.Sprintf("change-%d", u.Number),
+		"event": map[string]any{"number": u.Number, "action": "synchronize", "pull_request": map[string]any{
+			"number": u.Number, "title": u.Title, "head": map[string]any{"sha": u.Revision}, "base": map[string]any{"sha": u.Base, "ref": branch(u.Target)}}},
+	})
+	// The workflows of the target branch, never the change's own: a change cannot loosen what guards it.
+	runs, err := e.plan(ctx, base, u.Base, ev)
+	if err != nil {
+		return err
+	}
+	return e.create(ctx, runs)
+}
+
+// changedFiles is never nil when the paths are known. When they cannot be known, every path filter matches: rather one run too many.
+func (e *Engine) changedFiles(ctx context.Context, repositoryID, from, to string) ([]string, error) {
+	files, err := e.Repository.ChangedFiles(ctx, repositoryID, from, to)
+	if fault.KindOf(err) != "" && !fault.Is(err, fault.Unavailable) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("changed files of %s: %w", to, err)
+	}
+	return append([]string{}, files...), nil
+}
+
+func (e *Engine) github(r pipeline.Run, more map[string]any) map[string]any {
+	owner, _, _ := strings.Cut(r.Repository, "/")
+	g := map[string]any{"event_name": r.Event, "ref": r.Ref, "ref_name": branch(r.Ref), "ref_type": "branch", "sha": r.Revision, "actor": r.Actor,
+		"triggering_actor": r.Actor, "repository": r.Repository, "repository_id": r.RepositoryID, "repository_owner": owner}
+	for k, v := range more {
+		g[k] = v
+	}
+	return plan.GitHub(g)
+}
+
+// folders are where workflows live, in this order.
+var folders = []string{".github/workflows", ".weir/workflows"}
+
+// maxWorkflows bounds what one revision may start.
+const maxWorkflows = 100
+
+// plan reads the workflows at a revision and plans those that ev starts. A workflow that cannot be run becomes a refused run.
+func (e *Engine) plan(ctx context.Context, base pipeline.Run, at string, ev plan.Event) ([]pipeline.Run, error) {
+	var files []string
+	for _, dir := range folders {
+		found, err := e.Repository.List(ctx, base.RepositoryID, at, dir)
+		if err != nil && !fault.Is(err, fault.NotFound) {
+			return nil, fmt.Errorf("list %s at %s: %w", dir, at, err)
+		}
+		for _, f := range found {
+			if ext := path.Ext(f); ext == ".yml" || ext == ".yaml" {
+				files = append(files, path.Join(dir, path.Base(f)))
+			}
+		}
+	}
+	slices.Sort(files)
+	var runs []pipeline.Run
+	for _, file := range files[:min(len(files), maxWorkflows)] {
+		content, err := e.Repository.ReadFile(ctx, base.RepositoryID, at, file)
+		if err != nil {
+			return nil, fmt.Errorf("read %s at %s: %w", file, at, err)
+		}
+		if r, ok := e.one(base, file, content, ev); ok {
+			runs = append(runs, r)
+		}
+	}
+	return runs, nil
+}
+
+func (e *Engine) one(base pipeline.Run, file string, content []byte, ev plan.Event) (pipeline.Run, bool) {
+	r := base
+	r.ID, r.Workflow, r.Name, r.State, r.Attempt, r.Created = pipeline.RunID(id.New("run")), file, path.Base(file), pipeline.Pending, 1, time.Now().UTC()
+	w, diags := spec.Parse(file, content)
+	r.Diagnostics = diags
+	if w == nil {
+		return refuse(r), true
+	}
+	if !plan.Triggered(w, ev) {
+		return r, false
+	}
+	r.Name = w.Name
+	ev.GitHub = map[string]any{}
+	for k, v := range r.GitHub {
+		ev.GitHub[k] = v
+	}
+	ev.GitHub["workflow"], ev.GitHub["run_id"], ev.GitHub["run_attempt"] = w.Name, string(r.ID), "1"
+	r.GitHub = ev.GitHub
+	made, more := plan.Make(w, ev)
+	if r.Diagnostics = append(r.Diagnostics, more...); len(more) > 0 {
+		return refuse(r), true
+	}
+	r.Plan, r.Title = made.Plan, made.Title
+	jobs(&r)
+	return r, true
+}
+
+func refuse(r pipeline.Run) pipeline.Run {
+	r.State, r.Finished, r.Reason = pipeline.Refused, r.Created, "the workflow cannot be run as it is written"
+	for _, d := range r.Diagnostics {
+		if d.Severity == pipeline.Error {
+			r.Reason = fmt.Sprintf("%s:%d:%d: %s", d.File, d.Line, d.Col, d.Message)
+			break
+		}
+	}
+	return r
+}
+
+// jobs makes the jobs of a plan.
+func jobs(r *pipeline.Run) {
+	for i := len(r.Jobs); i < len(r.Plan.Jobs); i++ {
+		r.Jobs = append(r.Jobs, pipeline.Job{ID: pipeline.JobID(id.New("job")), Key: r.Plan.Jobs[i].Key, State: pipeline.Waiting, Since: r.Created, Rev: 1})
+	}
+}
+
+// ReleaseWorkflow is the path that a run carries which has builds and no workflow.
+const ReleaseWorkflow = "weir.yaml"
+
+// withBuilds adds the release jobs of a landed revision to its first run, or to one of their own.
+func (e *Engine) withBuilds(ctx context.Context, base pipeline.Run, runs []pipeline.Run) ([]pipeline.Run, error) {
+	if e.Builds == nil {
+		return runs, nil
+	}
+	builds, err := e.Builds.Plan(ctx, base.RepositoryID, base.Revision)
+	own := base
+	own.ID, own.Workflow, own.Name, own.State, own.Attempt, own.Created = pipeline.RunID(id.New("run")), ReleaseWorkflow, "Release", pipeline.Pending, 1, time.Now().UTC()
+	if fault.Is(err, fault.Invalid) || fault.Is(err, fault.NotFound) {
+		own.State, own.Finished, own.Reason = pipeline.Refused, own.Created, fault.Sentence(err)
+		own.Diagnostics = []pipeline.Diagnostic{{File: ReleaseWorkflow, Line: 1, Col: 1, Severity: pipeline.Error, Message: own.Reason}}
+		return append(runs, own), nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("plan builds of %s: %w", base.Revision, err)
+	}
+	if len(builds) == 0 {
+		return runs, nil
+	}
+	if len(runs) == 0 {
+		runs = append(runs, own)
+	}
+	r := &runs[0]
+	if r.State == pipeline.Refused { // nothing is released from a revision whose workflow does not run
+		return runs, nil
+	}
+	var needs []string
+	for _, j := range r.Plan.Jobs {
+		if !slices.Contains(needs, j.JobID) {
+			needs = append(needs, j.JobID)
+		}
+	}
+	for _, b := range builds {
+		r.Plan.Jobs = append(r.Plan.Jobs, pipeline.ReleaseJob(b, needs))
+	}
+	jobs(r)
+	return runs, nil
+}
+
+// create stores runs. While there is no room they are stored as cancelled, with the reason, and can be run again later.
+func (e *Engine) create(ctx context.Context, runs []pipeline.Run) error {
+	full := e.cfg.Room()
+	for _, r := range runs {
+		if full != nil && r.State == pipeline.Pending {
+			r.State, r.Finished, r.Reason = pipeline.Cancelled, r.Created, fault.Sentence(full)
+			for i := range r.Jobs {
+				r.Jobs[i].State, r.Jobs[i].Reason = pipeline.Cancelled, r.Reason
+			}
+		}
+		created, err := e.Store.Create(ctx, r)
+		if err != nil {
+			return err
+		}
+		if created {
+			slog.InfoContext(ctx, "run created", "run", r.ID, "workflow", r.Workflow, "revision", r.Revision, "trust", r.Trust, "state", r.State)
+		}
+	}
+	return nil
+}
