@@ -71,30 +71,21 @@ func (p Planner) version(ctx context.Context, repositoryID, revision string, s a
 	if v := given[revision]; v != "" {
 		return v, nil
 	}
-	base, tag := version.Base(tags, version.Prefix(s.Service, several))
-	choose := func(taken int) string {
-		v := base
-		for range taken {
-			v = version.Bump(v, version.Patch)
-		}
-		return v
-	}
-	if base == "" || tag.Distance > 0 {
+	next, tag := version.Base(tags, version.Prefix(s.Service, several))
+	if next == "" || tag.Distance > 0 {
 		commits, err := p.Source.Log(ctx, repositoryID, tag.Revision, revision)
 		if err != nil {
 			return "", fmt.Errorf("list commits of %s since %q: %w", s.Service, tag.Name, err)
 		}
-		base, commits = since(base, commits, given)
-		next := version.Next(base, commits)
-		choose = func(taken int) string {
-			v := next
-			for range taken {
-				v = version.Bump(v, version.Patch)
-			}
-			return v
-		}
+		next = version.Next(since(next, commits, given))
 	}
-	v, err := p.Versions.Give(ctx, s.ServiceID, revision, choose)
+	v, err := p.Versions.Give(ctx, s.ServiceID, revision, func(taken int) string {
+		v := next
+		for range taken {
+			v = version.Bump(v, version.Patch)
+		}
+		return v
+	})
 	if err != nil {
 		return "", fmt.Errorf("give %s a version: %w", s.Service, err)
 	}
