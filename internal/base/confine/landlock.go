@@ -74,6 +74,9 @@ func newRules(b boot) (rules, error) {
 	}
 	r := rules{fd: int(fd), handled: attr.fs}
 	allow := map[string]uint64{"/": fsReadDir, "/tmp": r.handled, "/proc": readRights}
+	if b.Image != "" {
+		allow["/"] = readRights
+	}
 	for _, d := range devices {
 		allow[d] = deviceRights
 	}

@@ -52,7 +52,7 @@ func buildRoot(b boot) error {
 		}
 	}
 
-	top, err := newTmpfs("16m", "0755")
+	top, err := newTop(b)
 	if err != nil {
 		return fmt.Errorf("make the sandbox's root: %w", err)
 	}
@@ -63,36 +63,45 @@ func buildRoot(b boot) error {
 	if err := unix.Fchdir(top); err != nil {
 		return err
 	}
-	for _, d := range []string{"proc", "dev", "tmp", "run", "var"} {
-		if err := unix.Mkdirat(top, d, 0o755); err != nil {
-			return fmt.Errorf("make /%s: %w", d, err)
-		}
-	}
 	size := b.Limits.Tmp
 	if size == 0 {
 		size = 1 << 30
 	}
 	tmp, err := newTmpfs(strconv.FormatUint(size, 10), "1777")
 	if err == nil {
-		err = unix.MoveMount(tmp, "", top, "tmp", unix.MOVE_MOUNT_F_EMPTY_PATH)
+		err = attach(top, "tmp", tmp, true)
 	}
 	if err != nil {
 		return fmt.Errorf("mount /tmp: %w", err)
 	}
+	// Made relative to itself, so that no link in an image has a say in it.
+	dev, err := newTmpfs("64k", "0755")
+	if err != nil {
+		return fmt.Errorf("make /dev: %w", err)
+	}
+	place, err := unix.FcntlInt(uintptr(dev), unix.F_DUPFD_CLOEXEC, 0)
+	if err == nil {
+		err = attach(top, "dev", place, true)
+	}
+	if err != nil {
+		return fmt.Errorf("mount /dev: %w", err)
+	}
 	for _, d := range devices {
 		if fd, ok := devs[d]; ok {
-			if err := attach(top, d, fd, false); err != nil {
+			if err := attach(dev, filepath.Base(d), fd, false); err != nil {
 				return fmt.Errorf("mount %s: %w", d, err)
 			}
 		}
 	}
 	for name, to := range map[string]string{
-		"dev/fd": "/proc/self/fd", "dev/stdin": "/proc/self/fd/0", "dev/stdout": "/proc/self/fd/1", "dev/stderr": "/proc/self/fd/2",
-		"dev/shm": "/tmp", "var/tmp": "/tmp", "var/run": "/run",
+		"fd": "/proc/self/fd", "stdin": "/proc/self/fd/0", "stdout": "/proc/self/fd/1", "stderr": "/proc/self/fd/2", "shm": "/tmp",
 	} {
-		if err := unix.Symlinkat(to, top, name); err != nil {
-			return fmt.Errorf("link /%s: %w", name, err)
+		if err := unix.Symlinkat(to, dev, name); err != nil {
+			return fmt.Errorf("link /dev/%s: %w", name, err)
 		}
+	}
+	if err := unix.MountSetattr(dev, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}); err != nil {
+		return fmt.Errorf("make /dev read-only: %w", err)
 	}
 	for _, s := range sources {
 		if err := attach(top, s.Path, s.fd, s.dir); err != nil {
@@ -103,12 +112,14 @@ func buildRoot(b boot) error {
 		mask(top, m)
 	}
 	// Refused where the machine hides parts of its own /proc. Then the sandbox has none, which Probe reports.
-	if err := unix.Mount("proc", "proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err == nil {
-		// No user namespaces inside: nothing in here may regain a capability, not even over itself.
-		os.WriteFile("proc/sys/user/max_user_namespaces", []byte("0"), 0)
-	} else {
-		os.WriteFile("/proc/sys/user/max_user_namespaces", []byte("0"), 0)
+	if proc, err := newFS("proc", unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOEXEC); err == nil {
+		if err := attach(top, "proc", proc, true); err != nil {
+			return fmt.Errorf("mount /proc: %w", err)
+		}
 	}
+	// No user namespaces inside: nothing in here may regain a capability, not even over itself. This is the
+	// old /proc; the setting belongs to the namespace of whoever writes.
+	os.WriteFile("/proc/sys/user/max_user_namespaces", []byte("0"), 0)
 	if err := unix.PivotRoot(".", "."); err != nil {
 		return fmt.Errorf("enter the sandbox's root: %w", err)
 	}
@@ -143,21 +154,51 @@ func detach(path string, flags uint64) (fd int, dir bool, err error) {
 	return fd, st.Mode&unix.S_IFMT == unix.S_IFDIR, nil
 }
 
+// newTop is the root of the new tree: an image, or an empty folder to hang the roots in.
+func newTop(b boot) (int, error) {
+	if b.Image != "" {
+		fd, dir, err := detach(b.Image, unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_RDONLY)
+		if err == nil && !dir {
+			return -1, unix.ENOTDIR
+		}
+		return fd, err
+	}
+	top, err := newTmpfs("16m", "0755")
+	if err != nil {
+		return -1, err
+	}
+	for _, d := range []string{"proc", "dev", "tmp", "run", "var"} {
+		if err := unix.Mkdirat(top, d, 0o755); err != nil {
+			return -1, err
+		}
+	}
+	for name, to := range map[string]string{"var/tmp": "/tmp", "var/run": "/run"} {
+		if err := unix.Symlinkat(to, top, name); err != nil {
+			return -1, err
+		}
+	}
+	return top, nil
+}
+
 func newTmpfs(size, mode string) (int, error) {
-	fs, err := unix.Fsopen("tmpfs", unix.FSOPEN_CLOEXEC)
+	return newFS("tmpfs", unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV, "size", size, "mode", mode)
+}
+
+func newFS(kind string, flags int, options ...string) (int, error) {
+	fs, err := unix.Fsopen(kind, unix.FSOPEN_CLOEXEC)
 	if err != nil {
 		return -1, err
 	}
 	defer unix.Close(fs)
-	for _, kv := range [][2]string{{"size", size}, {"mode", mode}} {
-		if err := unix.FsconfigSetString(fs, kv[0], kv[1]); err != nil {
+	for i := 0; i < len(options); i += 2 {
+		if err := unix.FsconfigSetString(fs, options[i], options[i+1]); err != nil {
 			return -1, err
 		}
 	}
 	if err := unix.FsconfigCreate(fs); err != nil {
 		return -1, err
 	}
-	return unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV)
+	return unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, flags)
 }
 
 // attach mounts fd at path below top, making the mount point where the tree is still ours.
@@ -166,23 +207,30 @@ func attach(top int, path string, fd int, dir bool) error {
 	if rel == "" || rel == "." {
 		return errors.New("the whole file system cannot be a root of a sandbox")
 	}
-	parts := strings.Split(rel, "/")
-	for i := range parts {
-		p := strings.Join(parts[:i+1], "/")
-		if i < len(parts)-1 || dir {
-			unix.Mkdirat(top, p, 0o755)
-		} else if f, err := unix.Openat(top, p, unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0o644); err == nil {
-			unix.Close(f)
-		}
-	}
-	// Resolved inside the new tree: a link planted in a writable root leads nowhere else.
-	at, err := unix.Openat2(top, rel, &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS})
+	// Every step is resolved inside the new tree: a link planted in a writable root leads nowhere else.
+	at, err := within(top, ".")
 	if err != nil {
 		return err
+	}
+	parts := strings.Split(rel, "/")
+	for i, part := range parts {
+		if i < len(parts)-1 || dir {
+			unix.Mkdirat(at, part, 0o755)
+		} else if f, err := unix.Openat(at, part, unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0o644); err == nil {
+			unix.Close(f)
+		}
+		unix.Close(at)
+		if at, err = within(top, strings.Join(parts[:i+1], "/")); err != nil {
+			return err
+		}
 	}
 	defer unix.Close(at)
 	defer unix.Close(fd)
 	return unix.MoveMount(fd, "", at, "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH)
+}
+
+func within(top int, path string) (int, error) {
+	return unix.Openat2(top, path, &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS})
 }
 
 // mask covers a path that is inside a root but nobody's business. Missing is fine.

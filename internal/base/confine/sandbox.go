@@ -103,12 +103,13 @@ func Open(ctx context.Context, spec Spec) (*Sandbox, error) {
 
 // plan decides what init is told, and fills in the defaults of spec.
 func plan(spec *Spec) (boot, error) {
-	if spec.Dir == "" {
+	switch {
+	case spec.Dir == "":
 		spec.Dir = "/tmp"
-	} else {
+	case spec.Image == "":
 		spec.ReadWrite = append([]string{spec.Dir}, spec.ReadWrite...)
 	}
-	b := boot{Dir: spec.Dir, Limits: spec.Limits, Unconfined: spec.Unconfined, Namespaces: !spec.Unconfined}
+	b := boot{Dir: spec.Dir, Image: spec.Image, Limits: spec.Limits, Unconfined: spec.Unconfined, Namespaces: !spec.Unconfined}
 	if spec.Unconfined {
 		return b, nil
 	}
@@ -118,7 +119,7 @@ func plan(spec *Spec) (boot, error) {
 			return boot{}, fmt.Errorf("root %q of a sandbox: want an absolute path below /", p)
 		}
 	}
-	if !spec.NoSystem {
+	if !spec.NoSystem && spec.Image == "" {
 		for _, p := range system {
 			b.Roots = append(b.Roots, root{Path: p, Optional: true})
 		}
@@ -391,8 +392,8 @@ func spawn(control *os.File, b boot) (p *os.Process, err error) {
 		if b.NetNS {
 			attr.Sys.Cloneflags |= unix.CLONE_NEWNET
 		}
-		attr.Sys.UidMappings = []syscall.SysProcIDMap{{ContainerID: inside(os.Getuid()), HostID: os.Getuid(), Size: 1}}
-		attr.Sys.GidMappings = []syscall.SysProcIDMap{{ContainerID: inside(os.Getgid()), HostID: os.Getgid(), Size: 1}}
+		attr.Sys.UidMappings = []syscall.SysProcIDMap{{ContainerID: inside(os.Getuid(), b), HostID: os.Getuid(), Size: 1}}
+		attr.Sys.GidMappings = []syscall.SysProcIDMap{{ContainerID: inside(os.Getgid(), b), HostID: os.Getgid(), Size: 1}}
 		attr.Sys.AmbientCaps = setupCaps
 	}
 	done := make(chan struct{})
@@ -405,8 +406,11 @@ func spawn(control *os.File, b boot) (p *os.Process, err error) {
 }
 
 // inside is who a process is in there: itself, but nobody is root.
-func inside(id int) int {
-	if id == 0 {
+func inside(id int, b boot) int {
+	switch {
+	case b.Image != "":
+		return 65532 // as images of static binaries expect it
+	case id == 0:
 		return 1000
 	}
 	return id

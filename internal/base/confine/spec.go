@@ -26,7 +26,10 @@ type Spec struct {
 	Unconfined bool
 	// NoSystem leaves out the machine's own folders (/usr, /etc, ...): the roots given are all there is.
 	NoSystem bool
-	Limits   Limits
+	// Image is a folder that is the whole file tree in place of the machine's own folders, read-only. It
+	// holds dev, proc and tmp, and processes run as user 65532. Dir is then a path in the image.
+	Image  string
+	Limits Limits
 }
 
 // Limits bound what each command may take. Zero means the default.

@@ -22,6 +22,7 @@ const maxFrame = 8 << 20
 // boot is the first frame: what the sandbox is. Init answers with an empty reply, or one with Err.
 type boot struct {
 	Dir        string
+	Image      string // the file tree, if not the machine's own folders
 	Roots      []root
 	Masks      []string // paths replaced by nothing
 	Namespaces bool
