@@ -126,9 +126,9 @@ func (i Intake) To(next State, now time.Time) Intake {
 }
 
 // Waits returns i in its state after an attempt that did not lead on. Waiting
-// grows from half a second to half a minute.
+// grows from a quarter of a second to half a minute.
 func (i Intake) Waits(sentence string, now time.Time) Intake {
-	pause := min(500*time.Millisecond<<min(i.Attempts, 10), 30*time.Second)
+	pause := min(250*time.Millisecond<<min(i.Attempts, 10), 30*time.Second)
 	i.Attempts++
 	i.Failure, i.Next, i.Updated = sentence, now.Add(pause), now
 	return i

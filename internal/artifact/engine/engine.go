@@ -75,7 +75,7 @@ func (e *Engine) Run(ctx context.Context) error {
 			case <-ctx.Done():
 				return ctx.Err()
 			case <-changed:
-			case <-time.After(500 * time.Millisecond):
+			case <-time.After(250 * time.Millisecond):
 			}
 		}
 	})
@@ -114,6 +114,7 @@ type outcome struct {
 // waiting says what a step waits for; it is no error.
 type waiting struct {
 	sentence string
+	soon     bool               // it is about to happen
 	progress *artifact.Progress // to store meanwhile
 }
 
@@ -159,7 +160,12 @@ func (e *Engine) stay(ctx context.Context, fence artifact.Fence, i artifact.Inta
 		if w.progress != nil {
 			i.Progress = *w.progress
 		}
-		i = i.Waits(w.sentence, now)
+		if w.soon && i.Failure == w.sentence {
+			return i, nil // looked at again by the next Work; the row says it already
+		}
+		if i = i.Waits(w.sentence, now); w.soon {
+			i.Next = now
+		}
 	case fault.Is(cause, fault.Invalid) && (from == artifact.Received || from == artifact.Pushed):
 		i = i.To(artifact.Refused, now)
 		i.Failure = fault.Sentence(cause)

@@ -35,7 +35,7 @@ func (e *Engine) sign(ctx context.Context, i artifact.Intake) (outcome, error) {
 		return outcome{}, fmt.Errorf("read checks of %s: %w", i.Output.Revision, err)
 	}
 	if names := unfinished(checks); len(names) > 0 {
-		return outcome{}, waiting{sentence: "waits for the checks " + strings.Join(names, ", ")}
+		return outcome{}, waiting{sentence: "waits for the checks " + strings.Join(names, ", "), soon: true}
 	}
 	s, _, err := e.spec(ctx, i)
 	if err != nil {

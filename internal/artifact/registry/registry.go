@@ -188,6 +188,14 @@ func (r *Registry) discard(ctx context.Context, stored blob.Digest) {
 	})
 }
 
+// Keep runs fn while nothing is removed: for others who put bytes into the same
+// store and then a row that needs them.
+func (r *Registry) Keep(fn func() error) error {
+	r.sweep.RLock()
+	defer r.sweep.RUnlock()
+	return fn()
+}
+
 // Sweep forgets uploads nobody has touched for a day and removes bytes that
 // nothing has needed for an hour. It returns how many blobs it removed. Only
 // one replica sweeps at a time; the caller holds a lease.

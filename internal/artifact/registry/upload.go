@@ -97,17 +97,10 @@ func (r *Registry) Finish(ctx context.Context, repository, id, digest string) (a
 
 // join copies chunks into one blob and checks its digest.
 func (r *Registry) join(ctx context.Context, chunks []artifactdb.Chunk, digest string) (blob.Digest, error) {
-	var readers []io.Reader
-	for _, c := range chunks {
-		rc, _, err := r.blobs.Open(ctx, c.Stored)
-		if err != nil {
-			return "", fmt.Errorf("open piece %s: %w", c.Stored, err)
-		}
-		defer rc.Close()
-		readers = append(readers, rc)
-	}
+	pieces := &pieceReader{ctx: ctx, blobs: r.blobs, rest: chunks}
+	defer pieces.Close()
 	h := hasher(digest)
-	stored, _, err := r.blobs.Put(ctx, io.TeeReader(io.MultiReader(readers...), h))
+	stored, _, err := r.blobs.Put(ctx, io.TeeReader(pieces, h))
 	if err != nil {
 		return "", fmt.Errorf("join pieces of %s: %w", digest, err)
 	}
@@ -138,4 +131,42 @@ func (r *Registry) upload(ctx context.Context, q db.Querier, repository, id stri
 
 func outOfOrder(u artifact.Upload, offset int64) error {
 	return fmt.Errorf("piece at %d of an upload that ends at %d: %w", offset, u.Size, artifact.ErrOutOfOrder)
+}
+
+// pieceReader reads pieces one after the other, with one of them open.
+type pieceReader struct {
+	ctx   context.Context // of the one call that the reader lives for
+	blobs blob.Store
+	rest  []artifactdb.Chunk
+	open  io.ReadCloser
+}
+
+func (p *pieceReader) Read(b []byte) (int, error) {
+	for {
+		if p.open == nil {
+			if len(p.rest) == 0 {
+				return 0, io.EOF
+			}
+			rc, _, err := p.blobs.Open(p.ctx, p.rest[0].Stored)
+			if err != nil {
+				return 0, fmt.Errorf("open piece %s: %w", p.rest[0].Stored, err)
+			}
+			p.open, p.rest = rc, p.rest[1:]
+		}
+		n, err := p.open.Read(b)
+		if err != io.EOF {
+			return n, err
+		}
+		p.Close()
+		if n > 0 {
+			return n, nil
+		}
+	}
+}
+
+func (p *pieceReader) Close() {
+	if p.open != nil {
+		p.open.Close()
+		p.open = nil
+	}
 }
