@@ -50,6 +50,9 @@ func Parse(file string, src []byte, fallback string) (*File, []strict.Diagnostic
 	if !p.has("repository.reviews.required") {
 		r.Reviews.Required = 1
 	}
+	if r.SignedCommits {
+		p.at("repository.signed_commits", "signatures of commits are not verified yet; remove this key")
+	}
 	if r.Reviews.Required < 0 {
 		p.at("repository.reviews.required", "required cannot be negative")
 	}

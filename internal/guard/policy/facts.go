@@ -27,8 +27,6 @@ type Land struct {
 	OwnersOf       []Owned  `json:"owners_of"` // code owners needed, empty if not asked for
 	Checks         []Check  `json:"checks"`    // on Revision
 	NeedChecks     []string `json:"need_checks"`
-	SignedCommits  bool     `json:"signed_commits"`
-	Unsigned       []string `json:"unsigned"`
 }
 
 // Review is one person's word on one revision.

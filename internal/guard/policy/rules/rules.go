@@ -18,7 +18,7 @@ func All() map[string][]policy.Rule {
 	return map[string][]policy.Rule{
 		policy.ActionLand: {
 			rule("change.fast_forward", fastForward), rule("change.reviewed", reviewed), rule("change.code_owners", codeOwners),
-			rule("change.checks_passed", checksPassed), rule("change.signed_commits", signedCommits),
+			rule("change.checks_passed", checksPassed),
 		},
 		policy.ActionAdmit: {
 			rule("artifact.landed", landed), rule("artifact.confined", confined), rule("artifact.evidence", evidence), rule("artifact.provenance", provenance),
@@ -142,13 +142,6 @@ func checksPassed(_ policy.Input, f policy.Land) policy.RuleResult {
 		return yes("No check is required.")
 	}
 	return yes("Passed on this revision: %s.", strings.Join(need, ", "))
-}
-
-func signedCommits(_ policy.Input, f policy.Land) policy.RuleResult {
-	if !f.SignedCommits || len(f.Unsigned) == 0 {
-		return yes("Every commit is signed, or signatures are not asked for.")
-	}
-	return no([]string{"signature"}, []string{f.Author}, "Not signed by a registered key: %s.", strings.Join(f.Unsigned, ", "))
 }
 
 func landed(_ policy.Input, f policy.Admit) policy.RuleResult {

@@ -1,0 +1,221 @@
+// Package gitd speaks git over HTTP: smart protocol only, by the real git. A
+// push is judged by the pre-receive hook, which is this binary again and asks
+// the server over a unix socket; see hook.go.
+package gitd
+
+import (
+	"compress/gzip"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"os/exec"
+	"regexp"
+	"strings"
+	"time"
+
+	"weir/internal/base/fault"
+	"weir/internal/catalog"
+	"weir/internal/guard/identity"
+	"weir/internal/source"
+)
+
+// Repositories is the cache of bare repositories.
+type Repositories interface {
+	Read(ctx context.Context, repositoryID string, fn func(dir string) error) error
+	Write(ctx context.Context, repositoryID string, fn func(dir string) error) error
+	StorePack(ctx context.Context, objects string) (*source.Pack, error)
+	Quarantined(ctx context.Context, repositoryID, objects string) context.Context
+	Env(more ...string) []string
+}
+
+// Config is what the handler needs.
+type Config struct {
+	Source       *source.Service
+	Catalog      *catalog.Catalog
+	Repositories Repositories
+	// Authenticate returns who holds a token.
+	Authenticate func(ctx context.Context, token string) (identity.Actor, error)
+	// Room refuses, with a sentence, when the disk is nearly full.
+	Room func() error
+	// MaxPush bounds the objects of one push, in bytes.
+	MaxPush int64
+	// HooksDir holds the pre-receive hook, Socket is where it reports.
+	HooksDir, Socket string
+}
+
+// Handler serves /git/NAME.git/.
+type Handler struct {
+	Config
+	pending pending
+}
+
+// New returns the handler.
+func New(c Config) *Handler { return &Handler{Config: c, pending: pending{pushes: map[string]*push{}}} }
+
+var (
+	pathRe     = regexp.MustCompile(`^/git/([a-z0-9-]{1,40})\.git/(info/refs|git-upload-pack|git-receive-pack)$`)
+	protocolRe = regexp.MustCompile(`^version=[0-2]$`)
+)
+
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	m := pathRe.FindStringSubmatch(r.URL.Path)
+	if m == nil {
+		http.Error(w, "There is nothing at this address. Clone http://HOST/git/REPOSITORY.git with the smart protocol.", http.StatusNotFound)
+		return
+	}
+	service := strings.TrimPrefix(m[2], "git-")
+	advertise := m[2] == "info/refs"
+	if advertise {
+		service = strings.TrimPrefix(r.URL.Query().Get("service"), "git-")
+	}
+	if service != "upload-pack" && service != "receive-pack" || advertise != (r.Method == http.MethodGet) {
+		http.Error(w, "Only the smart HTTP protocol is spoken here. Use a current git.", http.StatusForbidden)
+		return
+	}
+	ctx, err := h.actor(r)
+	if err != nil {
+		w.Header().Set("WWW-Authenticate", `Basic realm="Weir: any user name, a token as password"`)
+		http.Error(w, fault.Sentence(err), http.StatusUnauthorized)
+		return
+	}
+	action := "repository.pull"
+	if service == "receive-pack" {
+		action = "repository.push"
+	}
+	if err := identity.Check(ctx, action, "default"); err != nil {
+		refuse(w, service, advertise, err)
+		return
+	}
+	repo, err := h.Catalog.Repository(ctx, m[1])
+	if err == nil && service == "receive-pack" {
+		err = h.Room()
+	}
+	if err != nil {
+		refuse(w, service, advertise, err)
+		return
+	}
+	w.Header().Set("Cache-Control", "no-cache")
+	switch {
+	case advertise:
+		err = h.advertise(ctx, w, r, repo, service)
+	case service == "upload-pack":
+		err = h.Repositories.Read(ctx, repo.ID, func(dir string) error { return h.serve(ctx, w, r, dir, service, nil) })
+	default:
+		err = h.receive(ctx, w, r, repo)
+	}
+	if err != nil && ctx.Err() == nil {
+		slog.WarnContext(ctx, "git request failed", "repository", repo.ID, "service", service, "error", err)
+	}
+}
+
+// actor reads the token that git sends as a password.
+func (h *Handler) actor(r *http.Request) (context.Context, error) {
+	_, token, ok := r.BasicAuth()
+	if !ok {
+		return nil, fault.New(fault.Denied, "Sign in with a token: any user name, the token as password.")
+	}
+	a, err := h.Authenticate(r.Context(), token)
+	if err != nil {
+		return nil, err
+	}
+	return identity.With(r.Context(), a), nil
+}
+
+// refuse says no so that git shows the sentence: in the advertisement as an ERR
+// packet, elsewhere as plain text.
+func refuse(w http.ResponseWriter, service string, advertise bool, err error) {
+	if advertise {
+		w.Header().Set("Content-Type", "application/x-git-"+service+"-advertisement")
+		_, _ = io.WriteString(w, packet("# service=git-"+service+"\n")+"0000"+packet("ERR Weir: "+fault.Sentence(err)))
+		return
+	}
+	status := map[fault.Kind]int{fault.Denied: http.StatusForbidden, fault.NotFound: http.StatusNotFound, fault.Unavailable: http.StatusInsufficientStorage}[fault.KindOf(err)]
+	if status == 0 {
+		status = http.StatusInternalServerError
+	}
+	http.Error(w, fault.Sentence(err), status)
+}
+
+func packet(s string) string { return fmt.Sprintf("%04x%s", len(s)+4, s) }
+
+func (h *Handler) advertise(ctx context.Context, w http.ResponseWriter, r *http.Request, repo catalog.Repository, service string) error {
+	return h.Repositories.Read(ctx, repo.ID, func(dir string) error {
+		w.Header().Set("Content-Type", "application/x-git-"+service+"-advertisement")
+		_, _ = io.WriteString(w, packet("# service=git-"+service+"\n")+"0000")
+		return h.serve(ctx, w, r, dir, service, nil, "--advertise-refs")
+	})
+}
+
+// receive runs a push alone in its repository.
+func (h *Handler) receive(ctx context.Context, w http.ResponseWriter, r *http.Request, repo catalog.Repository) error {
+	if r.ContentLength > h.MaxPush {
+		http.Error(w, h.tooLarge(), http.StatusRequestEntityTooLarge)
+		return nil
+	}
+	token, done := h.pending.add(&push{ctx: ctx, repositoryID: repo.ID})
+	defer done()
+	return h.Repositories.Write(ctx, repo.ID, func(dir string) error {
+		return h.serve(ctx, w, r, dir, "receive-pack", []string{socketVariable + "=" + h.Socket, tokenVariable + "=" + token})
+	})
+}
+
+func (h *Handler) tooLarge() string {
+	return fmt.Sprintf("This push is larger than the limit of %d MiB. Push in smaller steps, and keep large files out of git.", h.MaxPush>>20)
+}
+
+// serve lets git answer. Settings are given on its command line and nothing is
+// read from the machine's or the repository's own configuration of hooks.
+func (h *Handler) serve(ctx context.Context, w http.ResponseWriter, r *http.Request, dir, service string, env []string, extra ...string) error {
+	args := []string{
+		"-c", "core.hooksPath=" + h.HooksDir, "-c", "safe.directory=" + dir,
+		"-c", "transfer.fsckObjects=true", "-c", "receive.unpackLimit=1", "-c", "receive.advertisePushOptions=true",
+		"-c", fmt.Sprintf("receive.maxInputSize=%d", h.MaxPush), "-c", "receive.autogc=false", "-c", "gc.auto=0",
+		"-c", "core.fsync=committed", "-c", "uploadpack.allowFilter=true", "-c", "uploadpack.allowAnySHA1InWant=false",
+		service, "--stateless-rpc",
+	}
+	cmd := exec.CommandContext(ctx, "git", append(append(args, extra...), dir)...)
+	cmd.Env = h.Repositories.Env(env...)
+	if p := r.Header.Get("Git-Protocol"); protocolRe.MatchString(p) {
+		cmd.Env = append(cmd.Env, "GIT_PROTOCOL="+p)
+	}
+	cmd.WaitDelay = 2 * time.Second
+	if len(extra) == 0 {
+		w.Header().Set("Content-Type", "application/x-git-"+service+"-result")
+		// Compressed and not, a body is bounded; git itself bounds the pack.
+		var body io.Reader = http.MaxBytesReader(w, r.Body, h.MaxPush+1<<20)
+		if r.Header.Get("Content-Encoding") == "gzip" {
+			z, err := gzip.NewReader(body)
+			if err != nil {
+				http.Error(w, "The body is not gzip.", http.StatusBadRequest)
+				return nil
+			}
+			body = io.LimitReader(z, h.MaxPush+1<<20)
+		}
+		cmd.Stdin = body
+	}
+	var stderr strings.Builder
+	cmd.Stdout, cmd.Stderr = w, &limited{w: &stderr, n: 4 << 10}
+	if err := cmd.Run(); err != nil {
+		if x, ok := errors.AsType[*exec.ExitError](err); ok && service == "receive-pack" && x.ExitCode() > 0 {
+			return nil // A refused push; git has told the client.
+		}
+		return fmt.Errorf("git %s: %w: %s", service, err, strings.TrimSpace(stderr.String()))
+	}
+	return nil
+}
+
+type limited struct {
+	w io.Writer
+	n int
+}
+
+func (l *limited) Write(p []byte) (int, error) {
+	if k := min(l.n, len(p)); k > 0 {
+		l.n -= k
+		_, _ = l.w.Write(p[:k])
+	}
+	return len(p), nil
+}
