@@ -23,16 +23,11 @@ type Service struct {
 	images    Images
 	signer    Signer
 	authorize func(ctx context.Context, action, org string) error
-	keep      func(func() error) error // nothing is swept meanwhile
 }
 
 // NewService returns the service. authorize asks policy about the actor in ctx.
 func NewService(store Store, bytes Bytes, images Images, signer Signer, authorize func(ctx context.Context, action, org string) error) *Service {
-	s := &Service{store: store, bytes: bytes, images: images, signer: signer, authorize: authorize, keep: func(fn func() error) error { return fn() }}
-	if k, ok := images.(interface{ Keep(func() error) error }); ok {
-		s.keep = k.Keep
-	}
-	return s
+	return &Service{store, bytes, images, signer, authorize}
 }
 
 var (
@@ -52,10 +47,6 @@ func (s *Service) Put(ctx context.Context, o pipeline.Output, r io.Reader) error
 	case o.ServiceID == "" || o.Service == "":
 		return fault.New(fault.Invalid, "the output %s of run %s names no service", o.Name, o.RunID)
 	}
-	return s.keep(func() error { return s.take(ctx, o, r) })
-}
-
-func (s *Service) take(ctx context.Context, o pipeline.Output, r io.Reader) error {
 	max := &bounded{r: r, left: MaxOutput}
 	stored, size, err := s.bytes.Put(ctx, max)
 	if max.over {

@@ -10,6 +10,7 @@ import (
 	"weir/internal/artifact"
 	"weir/internal/base/blob"
 	"weir/internal/base/db"
+	"weir/internal/base/fault"
 )
 
 const org = "default"
@@ -237,27 +238,54 @@ func (r Registry) Garbage(ctx context.Context, before time.Time, limit int) ([]s
 	return db.Collect(rows, err, scanString)
 }
 
-// Referenced reports whether any row needs a stored blob.
-func (r Registry) Referenced(ctx context.Context, q db.Querier, stored string) (bool, error) {
-	var n int
-	err := q.QueryRow(ctx, `select (select count(*) from registry_blob where stored = ?) + (select count(*) from registry_manifest where stored = ?)
-		+ (select count(*) from registry_chunk where stored = ?) + (select count(*) from intake where stored = ?)`, stored, stored, stored, stored).Scan(&n)
-	return n > 0, err
+// Condemn marks a blob for removal if no row needs it; else it takes it off the
+// list.
+func (r Registry) Condemn(ctx context.Context, stored string) (condemned bool, err error) {
+	err = r.DB.Write(ctx, func(tx *db.Tx) error {
+		var n int
+		err := tx.QueryRow(ctx, `select (select count(*) from registry_blob where stored = ?) + (select count(*) from registry_manifest where stored = ?)
+			+ (select count(*) from registry_chunk where stored = ?) + (select count(*) from intake where stored = ?)`, stored, stored, stored, stored).Scan(&n)
+		if err != nil {
+			return err
+		}
+		if condemned = n == 0; condemned {
+			_, err = tx.Exec(ctx, "update registry_garbage set condemned = 1 where stored = ?", stored)
+		} else {
+			_, err = tx.Exec(ctx, "delete from registry_garbage where stored = ?", stored)
+		}
+		return err
+	})
+	return condemned, err
 }
 
-// Forget takes a blob off the list of garbage.
-func (r Registry) Forget(ctx context.Context, tx *db.Tx, stored string) error {
-	return r.keep(ctx, tx, blob.Digest(stored))
+// Forget takes a removed blob off the list of garbage.
+func (r Registry) Forget(ctx context.Context, stored string) error {
+	return r.DB.Write(ctx, func(tx *db.Tx) error {
+		_, err := tx.Exec(ctx, "delete from registry_garbage where stored = ?", stored)
+		return err
+	})
 }
 
+// keep takes a blob that is referred to again off the list of garbage, unless it
+// is being removed at this moment.
 func (r Registry) keep(ctx context.Context, tx *db.Tx, stored blob.Digest) error {
-	_, err := tx.Exec(ctx, "delete from registry_garbage where stored = ?", string(stored))
-	return err
+	var condemned int
+	err := tx.QueryRow(ctx, "delete from registry_garbage where stored = ? and condemned = 0 returning 0", string(stored)).Scan(&condemned)
+	if !errors.Is(err, sql.ErrNoRows) {
+		return err
+	}
+	if err := tx.QueryRow(ctx, "select count(*) from registry_garbage where stored = ?", string(stored)).Scan(&condemned); err != nil {
+		return err
+	}
+	if condemned > 0 {
+		return fault.New(fault.Unavailable, "the same bytes are being removed at this moment; try again")
+	}
+	return nil
 }
 
 // Discard lists stored bytes as possible garbage.
 func (r Registry) Discard(ctx context.Context, tx *db.Tx, stored blob.Digest, now time.Time) error {
-	_, err := tx.Exec(ctx, "insert into registry_garbage (org, stored, since) values (?, ?, ?) on conflict (stored) do update set since = excluded.since",
+	_, err := tx.Exec(ctx, "insert into registry_garbage (org, stored, since, condemned) values (?, ?, ?, 0) on conflict (stored) do update set since = excluded.since",
 		org, string(stored), db.Micros(now))
 	return err
 }

@@ -90,8 +90,6 @@ func (r *Registry) PutManifest(ctx context.Context, repository, reference, media
 	if err := r.limits.Quota(ctx, repository, row.Size); err != nil {
 		return artifact.Manifest{}, err
 	}
-	r.sweep.RLock()
-	defer r.sweep.RUnlock()
 	stored, _, err := r.blobs.Put(ctx, bytes.NewReader(raw))
 	if err != nil {
 		return artifact.Manifest{}, fmt.Errorf("store manifest %s: %w", digest, err)
@@ -114,7 +112,9 @@ func (r *Registry) PutManifest(ctx context.Context, repository, reference, media
 	if err != nil {
 		return artifact.Manifest{}, err
 	}
-	return artifact.Manifest{Descriptor: row.Descriptor, Subject: row.Subject, Raw: raw}, nil
+	return artifact.Manifest{Descriptor: row.Descriptor, Subject: row.Subject, Raw: raw}, r.settled(ctx, stored, func(tx *db.Tx) error {
+		return r.rows.RemoveManifest(ctx, tx, repository, row, time.Now())
+	})
 }
 
 // complete refuses a manifest that names what the repository does not have.

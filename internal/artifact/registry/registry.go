@@ -16,13 +16,13 @@ import (
 	"crypto/sha256"
 	"crypto/sha512"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"hash"
 	"io"
 	"regexp"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"weir/internal/artifact"
@@ -46,10 +46,6 @@ type Registry struct {
 	db     *db.DB
 	blobs  blob.Store
 	limits Limits
-
-	// sweep is held shared from putting bytes until their row is stored, and
-	// alone while unreferenced bytes are removed.
-	sweep sync.RWMutex
 }
 
 // New returns the registry of a database and a blob store.
@@ -126,8 +122,6 @@ func (r *Registry) PutBlob(ctx context.Context, repository, digest string, body 
 	if err := checkDigest(digest); err != nil {
 		return artifact.Descriptor{}, err
 	}
-	r.sweep.RLock()
-	defer r.sweep.RUnlock()
 	h := hasher(digest)
 	in := &limited{r: body, left: r.limits.Blob}
 	stored, size, err := r.blobs.Put(ctx, io.TeeReader(in, h))
@@ -157,7 +151,7 @@ func (r *Registry) add(ctx context.Context, repository string, b artifactdb.Blob
 	if err != nil {
 		return artifact.Descriptor{}, fmt.Errorf("store blob %s of %s: %w", b.Digest, repository, err)
 	}
-	return descriptor(b), nil
+	return descriptor(b), r.settled(ctx, b.Stored, func(tx *db.Tx) error { return r.rows.RemoveBlob(ctx, tx, repository, b, time.Now()) })
 }
 
 // Repositories lists the names of all repositories.
@@ -186,14 +180,6 @@ func (r *Registry) discard(ctx context.Context, stored blob.Digest) {
 	_ = r.db.Write(context.WithoutCancel(ctx), func(tx *db.Tx) error {
 		return r.rows.Discard(ctx, tx, stored, time.Now())
 	})
-}
-
-// Keep runs fn while nothing is removed: for others who put bytes into the same
-// store and then a row that needs them.
-func (r *Registry) Keep(fn func() error) error {
-	r.sweep.RLock()
-	defer r.sweep.RUnlock()
-	return fn()
 }
 
 // Sweep forgets uploads nobody has touched for a day and removes bytes that
@@ -225,21 +211,28 @@ func (r *Registry) Sweep(ctx context.Context, now time.Time) (removed int, err e
 	return removed, nil
 }
 
-// remove deletes bytes first and their entry last: after a crash in between, the
-// next sweep finds the entry again.
+// remove condemns bytes, deletes them, and takes them off the list. After a crash
+// in between, the next sweep finds them on the list again.
 func (r *Registry) remove(ctx context.Context, stored string) (bool, error) {
-	r.sweep.Lock()
-	defer r.sweep.Unlock()
-	needed, err := r.rows.Referenced(ctx, r.db, stored)
-	if err != nil {
+	condemned, err := r.rows.Condemn(ctx, stored)
+	if err != nil || !condemned {
 		return false, err
 	}
-	if !needed {
-		if err := r.blobs.Delete(ctx, blob.Digest(stored)); err != nil {
-			return false, err
-		}
+	if err := r.blobs.Delete(ctx, blob.Digest(stored)); err != nil {
+		return false, err
 	}
-	return !needed, r.db.Write(ctx, func(tx *db.Tx) error { return r.rows.Forget(ctx, tx, stored) })
+	return true, r.rows.Forget(ctx, stored)
+}
+
+// settled looks whether bytes are still there after their row was stored. They
+// are gone if a sweep on another replica ran from end to end between the two;
+// then undo removes the row and the client pushes again.
+func (r *Registry) settled(ctx context.Context, stored blob.Digest, undo func(*db.Tx) error) error {
+	_, err := r.blobs.Stat(ctx, stored)
+	if !fault.Is(err, fault.NotFound) {
+		return err
+	}
+	return errors.Join(fault.New(fault.Unavailable, "the same bytes were being removed at this moment; push again"), r.db.Write(ctx, undo))
 }
 
 func descriptor(b artifactdb.Blob) artifact.Descriptor {

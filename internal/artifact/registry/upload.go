@@ -38,8 +38,6 @@ func (r *Registry) Append(ctx context.Context, repository, id string, offset int
 	if offset >= 0 && offset != u.Size {
 		return u, outOfOrder(u, offset)
 	}
-	r.sweep.RLock()
-	defer r.sweep.RUnlock()
 	in := &limited{r: body, left: r.limits.Blob - u.Size}
 	stored, size, err := r.blobs.Put(ctx, in)
 	if err != nil {
@@ -64,7 +62,7 @@ func (r *Registry) Append(ctx context.Context, repository, id string, offset int
 	if err != nil {
 		return u, err
 	}
-	return next, nil
+	return next, r.settled(ctx, stored, func(tx *db.Tx) error { return r.rows.RemoveUpload(ctx, tx, id, time.Now()) })
 }
 
 // Finish turns the pieces of an upload into a blob. Bytes that do not match the
@@ -77,8 +75,6 @@ func (r *Registry) Finish(ctx context.Context, repository, id, digest string) (a
 	if err != nil {
 		return artifact.Descriptor{}, err
 	}
-	r.sweep.RLock()
-	defer r.sweep.RUnlock()
 	chunks, err := r.rows.Chunks(ctx, r.db, id)
 	if err != nil {
 		return artifact.Descriptor{}, err

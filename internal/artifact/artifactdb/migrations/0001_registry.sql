@@ -62,9 +62,11 @@ create table registry_chunk (
     primary key (upload_id, at)
 );
 
--- Blobs that may be without a reference since a time.
+-- Blobs that may be without a reference since a time. A condemned one is being
+-- removed: nothing may refer to it until its row is gone.
 create table registry_garbage (
-    org    text   not null,
-    stored text   not null primary key,
-    since  bigint not null
+    org       text    not null,
+    stored    text    not null primary key,
+    since     bigint  not null,
+    condemned integer not null
 );
