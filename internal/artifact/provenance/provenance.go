@@ -103,3 +103,13 @@ func Of(in Input) Predicate {
 	}
 	return p
 }
+
+// Commit is the git revision that went in, or "".
+func (p Predicate) Commit() string {
+	for _, d := range p.BuildDefinition.ResolvedDependencies {
+		if c := d.Digest["gitCommit"]; c != "" {
+			return c
+		}
+	}
+	return ""
+}

@@ -325,3 +325,18 @@ func (s *Accounts) Approvers(ctx context.Context, team string) ([]string, error)
 	}
 	return names, nil
 }
+
+// Team returns the names of the live accounts in a team.
+func (s *Accounts) Team(ctx context.Context, team string) ([]string, error) {
+	accounts, err := s.all(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, a := range accounts {
+		if !a.Disabled && slices.Contains(a.Teams, team) {
+			names = append(names, a.Name)
+		}
+	}
+	return names, nil
+}

@@ -1,0 +1,178 @@
+package app
+
+import (
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"weir/internal/base/fault"
+	"weir/internal/base/strict"
+	"weir/internal/catalog"
+)
+
+// Config is the one configuration file. Every key has a default; `weir serve`
+// works without a file.
+type Config struct {
+	Listen   string       `yaml:"listen" doc:"Address that the server listens on." default:"127.0.0.1:7400"`
+	URL      string       `yaml:"url" doc:"Address under which people and tools reach the server. From listen, if absent."`
+	Data     string       `yaml:"data" doc:"The data folder: keys, database, blobs, caches. One server uses it at a time." default:"./weir-data"`
+	Database string       `yaml:"database" doc:"Where state is kept: sqlite:///path/weir.db or postgres://user:password@host:5432/name. A file in the data folder, if absent."`
+	Blobs    string       `yaml:"blobs" doc:"Where bytes are kept: dir:///path. A folder in the data folder, if absent. Replicas share it."`
+	Identity IdentityConf `yaml:"identity" doc:"Names that are fixed at first start and written into signatures."`
+	Runner   RunnerConf   `yaml:"runner" doc:"The embedded runner."`
+	Host     HostConf     `yaml:"host" doc:"The process that runs deployed services on this machine."`
+	Limits   LimitsConf   `yaml:"limits" doc:"What is refused."`
+	Log      LogConf      `yaml:"log" doc:"What the server writes to standard error."`
+	Registry RegistryConf `yaml:"registry" doc:"The built-in OCI registry."`
+}
+
+// IdentityConf names the instance.
+type IdentityConf struct {
+	Origin string `yaml:"origin" doc:"Host name of the ledger, in every checkpoint. Only read at first start." default:"log.weir.internal"`
+	Issuer string `yaml:"issuer" doc:"URL below which signers are named, in every signature. Only read at first start." default:"https://weir.internal"`
+}
+
+// RunnerConf bounds the embedded runner.
+type RunnerConf struct {
+	Slots      int    `yaml:"slots" doc:"Jobs that run at a time. As many as processors, at least 2, if absent."`
+	Network    string `yaml:"network" doc:"What jobs may reach: other machines, or nothing." enum:"egress,none" default:"egress"`
+	Unconfined bool   `yaml:"unconfined" doc:"Run jobs and services without confinement where the machine cannot confine. Every provenance then says so." default:"false"`
+}
+
+// HostConf says where the host process is.
+type HostConf struct {
+	Dir    string `yaml:"dir" doc:"Folder of the host process: images, state. A folder beside the data folder's contents, if absent."`
+	Start  bool   `yaml:"start" doc:"Whether the server starts the host process if none answers." default:"true"`
+	Listen string `yaml:"listen" doc:"Address on which the proxies of environments listen, each on a port of its own." default:"127.0.0.1"`
+}
+
+// LimitsConf bounds input.
+type LimitsConf struct {
+	Push     catalog.Bytes `yaml:"push" doc:"Largest push." default:"256Mi"`
+	FreeDisk catalog.Bytes `yaml:"free_disk" doc:"Free space below which pushes and runs are refused. Rollbacks go on." default:"512Mi"`
+}
+
+// LogConf says what is logged.
+type LogConf struct {
+	Level  string `yaml:"level" doc:"Least level that is written." enum:"debug,info,warn,error" default:"info"`
+	Format string `yaml:"format" doc:"How lines are written." enum:"text,json" default:"text"`
+}
+
+// RegistryConf says who reads images.
+type RegistryConf struct {
+	AnonymousPull bool `yaml:"anonymous_pull" doc:"Whether images and their evidence can be read without a token." default:"true"`
+}
+
+// Default is the configuration without a file.
+func Default() Config {
+	return Config{
+		Listen: "127.0.0.1:7400", Data: "./weir-data",
+		Identity: IdentityConf{Origin: "log.weir.internal", Issuer: "https://weir.internal"},
+		Runner:   RunnerConf{Network: "egress"},
+		Host:     HostConf{Start: true, Listen: "127.0.0.1"},
+		Limits:   LimitsConf{Push: 256 << 20, FreeDisk: 512 << 20},
+		Log:      LogConf{Level: "info", Format: "text"},
+		Registry: RegistryConf{AnonymousPull: true},
+	}
+}
+
+// Load reads a configuration file over the defaults; path "" is no file.
+func Load(path string) (Config, error) {
+	c := Default()
+	if path != "" {
+		src, err := os.ReadFile(path)
+		if err != nil {
+			return c, fault.Wrap(fault.Invalid, err, "The configuration file %s cannot be read.", path)
+		}
+		if diags := strict.Decode(path, src, &c); len(diags) > 0 {
+			return c, catalog.Refusal(diags)
+		}
+	}
+	return c, c.finish()
+}
+
+// finish fills in what follows from other keys, and checks the rest.
+func (c *Config) finish() error {
+	abs, err := filepath.Abs(c.Data)
+	if err != nil {
+		return err
+	}
+	c.Data = abs
+	if c.Database == "" {
+		c.Database = (&url.URL{Scheme: "sqlite", Path: filepath.Join(c.Data, "weir.db")}).String()
+	}
+	if c.Blobs == "" {
+		c.Blobs = (&url.URL{Scheme: "dir", Path: filepath.Join(c.Data, "blobs")}).String()
+	}
+	if c.Host.Dir == "" {
+		c.Host.Dir = filepath.Join(c.Data, "host")
+	}
+	host, port, err := net.SplitHostPort(c.Listen)
+	if err != nil {
+		return fault.New(fault.Invalid, "listen must be HOST:PORT such as 127.0.0.1:7400, not %q.", c.Listen)
+	}
+	if c.URL == "" {
+		if host == "" || host == "0.0.0.0" || host == "::" {
+			host = "localhost"
+		}
+		c.URL = "http://" + net.JoinHostPort(host, port)
+	}
+	c.URL = strings.TrimSuffix(c.URL, "/")
+	if u, err := url.Parse(c.URL); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+		return fault.New(fault.Invalid, "url must be an http or https address such as https://weir.example.com, not %q.", c.URL)
+	}
+	if c.Runner.Slots < 0 || c.Runner.Slots > 1024 {
+		return fault.New(fault.Invalid, "runner.slots must be from 0 to 1024, not %d.", c.Runner.Slots)
+	}
+	return nil
+}
+
+// Explain documents one key of weir.yaml or, with the prefix "server.", of the
+// configuration file.
+func Explain(key string) (string, error) {
+	d, ok := strict.Explain(catalog.Document{}, key)
+	if !ok {
+		d, ok = strict.Explain(Config{}, strings.TrimPrefix(key, "server."))
+	}
+	if !ok {
+		return "", fault.New(fault.NotFound, "There is no key %s. `weir schema` lists all keys of weir.yaml; the keys of the configuration file stand in docs/reference/config.md.", key)
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s (%s)\n  %s\n", d.Key, d.Type, d.Text)
+	if d.Default != "" {
+		fmt.Fprintf(&b, "  Default: %s\n", d.Default)
+	}
+	if len(d.Values) > 0 {
+		fmt.Fprintf(&b, "  One of: %s\n", strings.Join(d.Values, ", "))
+	}
+	return b.String(), nil
+}
+
+// Schema is the JSON Schema of weir.yaml.
+func Schema() map[string]any {
+	return strict.Schema(catalog.Document{}, "https://weir.internal/schema/weir.yaml.json", "weir.yaml, version 1")
+}
+
+// Reference documents every key of v in Markdown.
+func Reference(title string, v any) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "# %s\n\nGenerated from the code by `make generate`. NAME stands for a name of your choice.\n\n| key | type | default | meaning |\n|---|---|---|---|\n", title)
+	for _, d := range strict.Docs(v) {
+		text := d.Text
+		if len(d.Values) > 0 {
+			text += " One of: " + strings.Join(d.Values, ", ") + "."
+		}
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", d.Key, d.Type, code(d.Default), text)
+	}
+	return b.String()
+}
+
+func code(s string) string {
+	if s == "" {
+		return ""
+	}
+	return "`" + s + "`"
+}

@@ -1,0 +1,245 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"weir/internal/artifact"
+	"weir/internal/artifact/artifactdb"
+	"weir/internal/artifact/build"
+	artifactengine "weir/internal/artifact/engine"
+	"weir/internal/artifact/registry"
+	"weir/internal/base/blob"
+	"weir/internal/base/confine"
+	"weir/internal/base/db"
+	"weir/internal/base/fault"
+	"weir/internal/base/journal"
+	"weir/internal/base/lease"
+	"weir/internal/base/part"
+	"weir/internal/catalog"
+	"weir/internal/edge/gitd"
+	"weir/internal/guard/approval"
+	"weir/internal/guard/evidence"
+	"weir/internal/guard/evidence/evidencedb"
+	"weir/internal/guard/identity"
+	"weir/internal/guard/ledger"
+	"weir/internal/guard/policy"
+	"weir/internal/guard/policy/rules"
+	"weir/internal/pipeline"
+	pipelineengine "weir/internal/pipeline/engine"
+	"weir/internal/pipeline/logs"
+	"weir/internal/pipeline/pipelinedb"
+	"weir/internal/pipeline/runner/local"
+	"weir/internal/pipeline/spec"
+	"weir/internal/source"
+	sourceengine "weir/internal/source/engine"
+	"weir/internal/source/git"
+)
+
+// System is everything that one server is made of.
+type System struct {
+	Config   Config
+	Instance Instance
+
+	data     *dataFolder
+	db       *db.DB
+	journal  *journal.Journal
+	ledger   *ledger.Log
+	accounts *identity.Accounts
+	evidence *evidence.Service
+	policy   *policy.Policy
+	approval *approval.Approvals
+	catalog  *catalog.Catalog
+	git      *git.Cache
+	source   *source.Service
+	pipeline *pipeline.Service
+	artifact *artifact.Service
+	registry *registry.Registry
+	gitd     *gitd.Handler
+	delivery
+
+	parts []part.Service
+}
+
+// authorize is identity.Check, for layers that write actions with a colon.
+func authorize(ctx context.Context, action, org string) error {
+	return identity.Check(ctx, strings.ReplaceAll(action, ":", "."), org)
+}
+
+// Open builds a system from its configuration. The data folder is locked until Close.
+func Open(ctx context.Context, c Config) (_ *System, err error) {
+	if support := confine.Probe(); !support.OK && !c.Runner.Unconfined {
+		return nil, fault.New(fault.Unavailable, "This machine cannot confine jobs and services: %s\nRun Weir where it can, or start with --unconfined: every provenance then records it.", strings.Join(support.Missing, "; "))
+	}
+	data, err := openData(c)
+	if err != nil {
+		return nil, err
+	}
+	s := &System{Config: c, Instance: data.instance, data: data}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.Close())
+		}
+	}()
+	for _, build := range []func(context.Context) error{s.openBase, s.openGuard, s.openSource, s.openPipeline, s.openArtifact, s.openDelivery} {
+		if err := build(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+// Close gives everything back. Parts must have ended.
+func (s *System) Close() error {
+	var errs []error
+	if s.db != nil {
+		errs = append(errs, s.db.Close())
+	}
+	return errors.Join(append(errs, s.data.close())...)
+}
+
+func (s *System) add(parts ...part.Service) { s.parts = append(s.parts, parts...) }
+
+func (s *System) openBase(ctx context.Context) (err error) {
+	if s.db, err = open(ctx, "database", s.Config.Database, databases); err != nil {
+		return err
+	}
+	for _, migrate := range []func(context.Context, *db.DB) error{lease.Migrate, journal.Migrate, source.Migrate, pipelinedb.Migrate, artifactdb.Migrate, evidencedb.Migrate} {
+		if err := migrate(ctx, s.db); err != nil {
+			return err
+		}
+	}
+	s.journal = journal.New(s.db)
+	s.add(part.Func("journal", func(ctx context.Context) error { return s.journal.Sequence(ctx, s.Instance.ID) }))
+	return nil
+}
+
+// blobs opens one part's share of the blob store: the artifact layer sweeps
+// its own, so no two layers may share one.
+func (s *System) blobs(ctx context.Context, share string) (blob.Store, error) {
+	return open(ctx, "blobs", strings.TrimSuffix(s.Config.Blobs, "/")+"/"+share, blobs)
+}
+
+func (s *System) openGuard(ctx context.Context) (err error) {
+	key, err := ledger.LoadKey(s.data.join("keys", "log.key"), s.Instance.Origin)
+	if err != nil {
+		return err
+	}
+	if s.ledger, err = ledger.Open(ctx, s.db, key, ledger.File{Path: s.data.join("keys", "checkpoint")}); err != nil {
+		return err
+	}
+	if s.accounts, err = identity.Open(ctx, s.db, s.record, time.Now); err != nil {
+		return err
+	}
+	authority, err := evidence.OpenAuthority(s.data.join("keys", "evidence"), s.Instance.Issuer, time.Now())
+	if err != nil {
+		return err
+	}
+	if s.evidence, err = evidence.New(evidencedb.New(s.db), evidenceLog{s.ledger}, authority, nil); err != nil {
+		return err
+	}
+	if err := writeFile(s.data.join("trusted_root.json"), s.evidence.TrustedRoot().JSON()); err != nil {
+		return err
+	}
+	if s.policy, err = policy.New(ctx, s.db, s.ledger, rules.All(), time.Now); err != nil {
+		return err
+	}
+	if s.approval, err = approval.New(ctx, s.db, s.ledger, s.evidence, time.Now); err != nil {
+		return err
+	}
+	s.add(part.Func("ledger", func(ctx context.Context) error { return s.ledger.Sequence(ctx, s.Instance.ID) }), s.evidence)
+	return nil
+}
+
+func (s *System) openSource(ctx context.Context) error {
+	packs, err := s.blobs(ctx, "git")
+	if err != nil {
+		return err
+	}
+	if s.git, err = git.Open(s.data.join("git"), s.db, packs); err != nil {
+		return err
+	}
+	if s.catalog, err = catalog.New(ctx, s.db, s.ledger, files{s}); err != nil {
+		return err
+	}
+	s.source = source.New(source.Config{DB: s.db, Journal: s.journal, Ledger: s.ledger, Policy: s.policy, Signer: s.evidence, People: people{s.accounts}, Catalog: s.catalog, Git: s.git, Now: time.Now})
+	s.add(&sourceengine.Engine{DB: s.db, Journal: s.journal, Source: s.source, Signer: s.evidence, Holder: s.Instance.ID})
+
+	// The hook is a link to this binary; git starts it under the name of the hook.
+	exe, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	if err := gitd.InstallHook(s.data.join("hooks"), exe); err != nil {
+		return err
+	}
+	s.gitd = gitd.New(gitd.Config{Source: s.source, Catalog: s.catalog, Repositories: s.git, Authenticate: s.accounts.Authenticate,
+		Room: s.data.room(int64(s.Config.Limits.FreeDisk)), MaxPush: int64(s.Config.Limits.Push), HooksDir: s.data.join("hooks"), Socket: socketPath(s.data.path, "hook.sock")})
+	s.add(s.gitd)
+	return nil
+}
+
+// socketPath is in the data folder, unless its path is too long for a socket
+// (108 bytes); then it is in a private folder of the system's.
+func socketPath(dir, name string) string {
+	path := filepath.Join(dir, name)
+	if len(path) < 100 {
+		return path
+	}
+	sum := fmt.Sprintf("%x", []byte(filepath.Base(dir)))
+	short := filepath.Join(os.TempDir(), fmt.Sprintf("weir-%d-%s", os.Getuid(), hash(dir+sum)))
+	_ = os.MkdirAll(short, 0o700)
+	return filepath.Join(short, name)
+}
+
+func (s *System) openPipeline(ctx context.Context) error {
+	bytes, err := s.blobs(ctx, "pipeline")
+	if err != nil {
+		return err
+	}
+	rows := pipelinedb.New(s.db, s.journal, func(ctx context.Context, tx *db.Tx, e pipeline.Entry) error {
+		return s.append(ctx, tx, e.Actor, e.Action, e.Subject, e.Data)
+	})
+	dir := logs.New(s.data.join("logs"))
+	runner, err := local.New(local.Config{Data: s.data.path, Network: confine.Network(s.Config.Runner.Network), Unconfined: s.Config.Runner.Unconfined})
+	if err != nil {
+		return err
+	}
+	room := s.data.room(int64(s.Config.Limits.FreeDisk))
+	artifacts, err := s.blobs(ctx, "artifact")
+	if err != nil {
+		return err
+	}
+	s.registry = registry.New(s.db, artifacts, registry.Limits{})
+	s.artifact = artifact.NewService(s.artifactRows(), artifacts, s.registry, s.evidence, authorize)
+	specs := specs{s.catalog}
+	engine := pipelineengine.New(pipelineengine.Config{Holder: s.Instance.ID, Slots: s.Config.Runner.Slots, Room: room}, pipelineengine.Parts{
+		DB: s.db, Journal: s.journal, Store: rows, Keeper: pipelineengine.Keeper{Blobs: bytes, Rows: rows}, Repository: s.git,
+		Checks: checks{s.source}, Builds: build.Planner{Catalog: specs, Source: commits{s.source, s.git}, Versions: artifactdb.Versions{DB: s.db}},
+		Outputs: s.artifact, Runner: runner, Logs: dir,
+	})
+	s.pipeline = &pipeline.Service{Store: rows, Logs: dir, Authorize: authorize, Check: spec.Check, Slots: engine.Slots(), Room: room, Now: time.Now}
+	s.add(engine)
+	return nil
+}
+
+func (s *System) artifactRows() *artifactdb.Store {
+	return artifactdb.New(s.db, s.journal, func(ctx context.Context, tx *db.Tx, e artifact.Entry) error {
+		return s.append(ctx, tx, e.Actor, e.Action, e.Subject, e.Data)
+	})
+}
+
+func (s *System) openArtifact(ctx context.Context) error {
+	bytes, err := s.blobs(ctx, "artifact")
+	if err != nil {
+		return err
+	}
+	s.add(&artifactengine.Engine{DB: s.db, Store: s.artifactRows(), Bytes: bytes, Images: s.registry, Signer: s.evidence, Catalog: specs{s.catalog},
+		Source: commits{s.source, s.git}, Runs: runs{s.pipeline}, Checks: checks{s.source}, Gate: admission{s}, Dir: "", Sweep: s.registry.Sweep, Holder: s.Instance.ID})
+	return nil
+}
