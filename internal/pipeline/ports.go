@@ -106,6 +106,8 @@ type Store interface {
 	Active(ctx context.Context) ([]Ref, error)
 	// List returns runs without plan and jobs.
 	List(ctx context.Context, f Filter) ([]Run, error)
+	// Artifacts lists what the jobs of a run have kept, by name.
+	Artifacts(ctx context.Context, id RunID) ([]Artifact, error)
 }
 
 // Ref is a run and the version of its row.

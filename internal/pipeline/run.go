@@ -1,6 +1,10 @@
 package pipeline
 
-import "time"
+import (
+	"time"
+
+	"weir/internal/base/blob"
+)
 
 // RunID names one run of one workflow.
 type RunID string
@@ -178,4 +182,13 @@ type Diagnostic struct {
 	Col      int      `json:"col"`
 	Severity Severity `json:"severity"`
 	Message  string   `json:"message"`
+}
+
+// Artifact is a named set of files that a job of a run kept for others: a tar in the blob store.
+type Artifact struct {
+	Name    string
+	JobID   JobID
+	Digest  blob.Digest
+	Size    int64
+	Created time.Time
 }

@@ -76,6 +76,14 @@ func (s *Service) get(ctx context.Context, id RunID) (Run, error) {
 	return r, err
 }
 
+// Artifacts lists what the jobs of a run have kept.
+func (s *Service) Artifacts(ctx context.Context, id RunID) ([]Artifact, error) {
+	if _, err := s.get(ctx, id); err != nil {
+		return nil, err
+	}
+	return s.Store.Artifacts(ctx, id)
+}
+
 // Log returns the log of an attempt from a byte offset; attempt 0 is the latest. With follow it goes on until the attempt ends.
 // The lines are as package logs documents them.
 func (s *Service) Log(ctx context.Context, id RunID, job string, attempt int, offset int64, follow bool) (io.ReadCloser, error) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -29,7 +30,10 @@ func TestMain(m *testing.M) {
 // BenchmarkRun100Jobs is one run of 100 jobs of one step through engine, SQLite, logs and confinement, two at a time; Floor is
 // the same work without Weir: a workspace and a sandbox for each.
 func BenchmarkRun100Jobs(b *testing.B) {
-	const jobs = 100
+	jobs := 100
+	if n, err := strconv.Atoi(os.Getenv("WEIR_BENCH_JOBS")); err == nil {
+		jobs = n
+	}
 	b.Run("floor", func(b *testing.B) {
 		data := b.TempDir()
 		for b.Loop() {
@@ -109,7 +113,7 @@ func BenchmarkRun100Jobs(b *testing.B) {
 					}
 					break
 				}
-				time.Sleep(5 * time.Millisecond)
+				time.Sleep(10 * time.Millisecond)
 			}
 		}
 		cancel()

@@ -38,7 +38,7 @@ func (h *host) Upload(ctx context.Context, name string, overwrite bool, tar io.R
 	if err != nil {
 		return fmt.Errorf("keep artifact: %w", err)
 	}
-	a := pipelinedb.Artifact{Name: name, JobID: h.j.JobID, Digest: d, Size: size, Created: time.Now()}
+	a := pipeline.Artifact{Name: name, JobID: h.j.JobID, Digest: d, Size: size, Created: time.Now()}
 	return h.e.Keeper.Rows.PutArtifact(ctx, h.j.Org, h.j.RunID, a, overwrite)
 }
 

@@ -24,6 +24,7 @@ type Dir struct {
 type feed struct {
 	grew    chan struct{} // closed and replaced at each growth
 	writing bool
+	over    bool // the writer has closed the file: nothing will follow
 	readers int
 }
 
@@ -55,7 +56,7 @@ func (d *Dir) notify(path string, closing bool) {
 	close(f.grew)
 	f.grew = make(chan struct{})
 	if closing {
-		f.writing = false
+		f.writing, f.over = false, true
 		d.drop(path, f)
 	}
 }

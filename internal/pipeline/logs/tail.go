@@ -45,9 +45,9 @@ type tail struct {
 func (t *tail) Read(p []byte) (int, error) {
 	for {
 		t.dir.mu.Lock()
-		grew := t.feed.grew
+		grew, over := t.feed.grew, t.feed.over
 		t.dir.mu.Unlock()
-		over := t.ended() // asked before reading, so that nothing written in between is missed
+		over = over || t.ended() // asked before reading, so that nothing written in between is missed
 		if n, err := t.read(p); n > 0 || err != nil {
 			return n, err
 		}

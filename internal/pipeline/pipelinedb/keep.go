@@ -14,17 +14,8 @@ import (
 	"weir/internal/pipeline"
 )
 
-// Artifact is a named set of files that a job of a run kept for others.
-type Artifact struct {
-	Name    string
-	JobID   pipeline.JobID
-	Digest  blob.Digest
-	Size    int64
-	Created time.Time
-}
-
 // PutArtifact names a blob in a run. The same job may put it again, as a second attempt does; another job may not unless it overwrites.
-func (s *Store) PutArtifact(ctx context.Context, org string, run pipeline.RunID, a Artifact, overwrite bool) error {
+func (s *Store) PutArtifact(ctx context.Context, org string, run pipeline.RunID, a pipeline.Artifact, overwrite bool) error {
 	return s.db.Write(ctx, func(tx *db.Tx) error {
 		var owner pipeline.JobID
 		err := tx.QueryRow(ctx, "select job_id from pipeline_artifact where run_id = ? and name = ?", run, a.Name).Scan(&owner)
@@ -43,9 +34,9 @@ func (s *Store) PutArtifact(ctx context.Context, org string, run pipeline.RunID,
 }
 
 // Artifacts lists the artifacts of a run by name.
-func (s *Store) Artifacts(ctx context.Context, run pipeline.RunID) ([]Artifact, error) {
+func (s *Store) Artifacts(ctx context.Context, run pipeline.RunID) ([]pipeline.Artifact, error) {
 	rows, err := s.db.Query(ctx, "select name, job_id, digest, size, created from pipeline_artifact where run_id = ? order by name", run)
-	return db.Collect(rows, err, func(r *sql.Rows) (a Artifact, err error) {
+	return db.Collect(rows, err, func(r *sql.Rows) (a pipeline.Artifact, err error) {
 		var created int64
 		err = r.Scan(&a.Name, &a.JobID, &a.Digest, &a.Size, &created)
 		a.Created = db.Time(created)

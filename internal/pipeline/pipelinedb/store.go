@@ -11,6 +11,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 
 	"weir/internal/base/db"
 	"weir/internal/base/fault"
@@ -211,7 +212,8 @@ func (s *Store) List(ctx context.Context, f pipeline.Filter) ([]pipeline.Run, er
 	if f.Limit <= 0 || f.Limit > 200 {
 		f.Limit = 50
 	}
-	query, args := "select "+runColumns+" from pipeline_run where org = ?", []any{f.Org}
+	// A plan may be large and a list does not show it.
+	query, args := "select "+strings.Replace(runColumns, "plan, github", "'{}', '{}'", 1)+" from pipeline_run where org = ?", []any{f.Org}
 	for _, c := range []struct{ column, value string }{{"repository_id = ?", f.RepositoryID}, {"revision = ?", f.Revision}, {"change_id = ?", f.ChangeID}, {"id < ?", string(f.Before)}} {
 		if c.value != "" {
 			query += " and " + c.column

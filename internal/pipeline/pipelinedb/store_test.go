@@ -165,7 +165,7 @@ func TestArtifactsBelongToTheirJob(t *testing.T) {
 		s := open(t, d)
 		r := create(t, s, sample("r1", "", 0))
 		put := func(job pipeline.JobID, digest string, overwrite bool) error {
-			return s.PutArtifact(t.Context(), "default", r.ID, pipelinedb.Artifact{Name: "dist", JobID: job, Digest: blob.Digest(digest), Size: 1, Created: now}, overwrite)
+			return s.PutArtifact(t.Context(), "default", r.ID, pipeline.Artifact{Name: "dist", JobID: job, Digest: blob.Digest(digest), Size: 1, Created: now}, overwrite)
 		}
 		if err := errors.Join(put("job_1", "one", false), put("job_1", "two", false)); err != nil {
 			t.Fatal(err) // a second attempt uploads again

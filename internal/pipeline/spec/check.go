@@ -52,8 +52,11 @@ func (c *checker) event(w *Workflow, e actionlint.Event) {
 			c.unsupported(f.Name.Pos, "on."+name+"."+f.Name.Value, "runs start from branches; a release is made from the landed revision, not from a tag. Remove the filter")
 		}
 	}
+	for _, w := range hook.Workflows {
+		c.unsupported(w.Pos, "on."+name+".workflows", "remove it")
+	}
 	for _, t := range hook.Types {
-		if name == "pull_request" && !slices.Contains([]string{"opened", "synchronize", "reopened"}, t.Value) {
+		if name == "push" || !slices.Contains([]string{"opened", "synchronize", "reopened"}, t.Value) {
 			c.unsupported(t.Pos, "on.pull_request.types: "+t.Value, "a change starts runs when it is opened and when it gets a new patchset. Remove the type")
 		}
 	}

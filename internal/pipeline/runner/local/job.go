@@ -35,6 +35,7 @@ type job struct {
 	env      map[string]string // of the workflow and the job, and what steps exported
 	path     []string          // what steps put before PATH, the latest first
 	goroot   string
+	told     bool // the event file is written
 	steps    []pipeline.Step
 	outcomes *expr.Object // the steps context
 	failed   bool

@@ -2,6 +2,7 @@ package local
 
 import (
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -10,6 +11,7 @@ import (
 	"weir/internal/base/confine"
 	"weir/internal/base/fault"
 	"weir/internal/pipeline"
+	"weir/internal/pipeline/logs"
 	"weir/internal/pipeline/runner"
 	"weir/internal/pipeline/runner/runnertest"
 )
@@ -51,7 +53,7 @@ func TestStepsTalkThroughFilesAndCommands(t *testing.T) {
 		"echo \"V=$V M=$M\"; tool; echo '# Sum' >> $GITHUB_STEP_SUMMARY",
 		"echo '::error file=a.go,line=3,col=4,title=T::bad%0Athing'; echo '::add-mask::hunter22'; echo it is hunter22; echo '::group::G'; echo in; echo '::endgroup::'; printf '::not a command\\n'",
 		"echo ${{ steps.one.outputs.out }}-${{ env.V }}-${{ matrix.x }}-${{ needs.dep.outputs.o }}-${{ github.event_name }}",
-		"exit 1",
+		"grep -q 'hello event' $GITHUB_EVENT_PATH && exit 1",
 		"echo went on",
 	)
 	j.Plan.Steps[0].ID = "one"
@@ -60,7 +62,7 @@ func TestStepsTalkThroughFilesAndCommands(t *testing.T) {
 	j.Plan.Matrix = `{"x": 5}`
 	j.Plan.Env = map[string]string{"W": "${{ github.event_name }}"}
 	j.Needs = map[string]pipeline.Need{"dep": {Result: pipeline.Success, Outputs: map[string]string{"o": "D"}}}
-	j.GitHub = map[string]any{"event_name": "push"}
+	j.GitHub = map[string]any{"event_name": "push", "event": map[string]any{"title": "hello event"}}
 	j.Plan.Outputs = map[string]string{"final": "${{ steps.one.outputs.out }}!"}
 	res, log := runnertest.Attempt(t, open(t), &runnertest.Host{}, j)
 	want(t, res, log, pipeline.Success, "|V=1 M=a", "|tool-runs", "[G", "it is ***", "|7-1-5-D-push", "|went on", "|::not a command")
@@ -263,4 +265,45 @@ func TestUnconfinedIsRecorded(t *testing.T) {
 	if res.Confined || res.Network != "host" {
 		t.Errorf("result says confined %v, network %s", res.Confined, res.Network)
 	}
+}
+
+// FuzzCommands: however the output is cut into chunks, the log is the same, and what is no command is kept as it is.
+func FuzzCommands(f *testing.F) {
+	f.Add("plain\n::error::x\n  ::group::g\nab::c\n::add-mask::secretx\nsecretx", 5)
+	f.Add("::stop-commands::T\n::error::not one\n::T::\n::notice::n", 1)
+	f.Fuzz(func(t *testing.T, in string, cut int) {
+		if len(in) > 4096 {
+			return
+		}
+		cut = min(max(cut, 0), len(in))
+		run := func(parts ...string) string {
+			d := logs.New(t.TempDir())
+			w, err := d.Create("run_1", "job_1", 1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			c := &commands{job: &job{log: w}}
+			for _, p := range parts {
+				_, _ = c.Write([]byte(p))
+			}
+			c.end()
+			_ = w.Close(pipeline.Success)
+			r, err := d.Open("run_1", "job_1", 1, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer r.Close()
+			b, _ := io.ReadAll(r)
+			var out strings.Builder
+			for line := range strings.Lines(string(b)) {
+				l, _ := logs.Parse([]byte(strings.TrimSuffix(line, "\n")))
+				out.WriteString(string(l.Tag) + l.Text + "\n")
+			}
+			return out.String()
+		}
+		whole, parts := run(in), run(in[:cut], in[cut:])
+		if whole != parts {
+			t.Errorf("%q cut at %d:\n%s\nwhole:\n%s", in, cut, parts, whole)
+		}
+	})
 }

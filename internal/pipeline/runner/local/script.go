@@ -2,6 +2,7 @@ package local
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -35,7 +36,7 @@ func (j *job) environment(box *confine.Sandbox, i int, env map[string]string) []
 		"GOTELEMETRY": "off", "npm_config_cache": filepath.Join(j.cache, "npm"), "XDG_CACHE_HOME": filepath.Join(j.cache, "xdg"),
 		"RUNNER_OS": "Linux", "RUNNER_ARCH": arch(), "RUNNER_NAME": "local", "RUNNER_TEMP": "/tmp", "RUNNER_TOOL_CACHE": j.cache, "RUNNER_ENVIRONMENT": "self-hosted",
 		"GITHUB_ACTIONS": "true", "WEIR": "true", "GITHUB_WORKSPACE": j.workspace(), "GITHUB_JOB": j.Plan.JobID, "GITHUB_RUN_ID": string(j.RunID),
-		"GITHUB_RUN_ATTEMPT": fmt.Sprint(j.Attempt), "GITHUB_SHA": j.Revision, "GITHUB_REPOSITORY": j.Repository,
+		"GITHUB_RUN_ATTEMPT": fmt.Sprint(j.Attempt), "GITHUB_SHA": j.Revision, "GITHUB_EVENT_PATH": filepath.Join(j.dir, "run", "event.json"), "GITHUB_REPOSITORY": j.Repository,
 	}
 	for _, k := range []string{"ref", "ref_name", "ref_type", "event_name", "actor", "workflow", "head_ref", "base_ref", "server_url", "api_url", "repository_owner", "run_number"} {
 		if v, ok := j.GitHub[k].(string); ok {
@@ -101,6 +102,16 @@ func (j *job) script(ctx context.Context, i int, env map[string]string, c *expr.
 	box, err := j.sandbox(ctx)
 	if err != nil {
 		return err
+	}
+	if !j.told { // the event does not change: one file for all steps
+		j.told = true
+		b, err := json.Marshal(j.GitHub["event"])
+		if err != nil {
+			return fmt.Errorf("encode event: %w", err)
+		}
+		if err := j.write("run/event.json", b); err != nil {
+			return err
+		}
 	}
 	for _, f := range files {
 		if err := j.write(fmt.Sprintf("run/%s%d", f.name, i+1), nil); err != nil {
