@@ -63,10 +63,11 @@ type Build struct {
 	Output    string            `json:"output"` // file, relative to the workspace
 }
 
-// ReleaseJob is the plan of a build: checkout, then the script, in the same confinement as every job.
+// ReleaseJob is the plan of a build: checkout, then the script, in the same confinement as every job. It waits for all the others
+// and runs if none failed; one that its own condition skipped does not stand in the way.
 func ReleaseJob(b Build, needs []string) JobPlan {
 	return JobPlan{
-		Key: b.Job, JobID: b.Job, Name: "Release " + b.Service + " " + b.Version, Needs: needs, TimeoutMinutes: 60,
+		Key: b.Job, JobID: b.Job, Name: "Release " + b.Service + " " + b.Version, Needs: needs, If: "!failure() && !cancelled()", TimeoutMinutes: 60,
 		Steps: []StepPlan{
 			{Name: "Check out the revision", Uses: "checkout"},
 			{Name: "Build " + b.Service, Run: b.Script, Shell: "bash", Env: b.Env},

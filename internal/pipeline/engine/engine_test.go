@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"weir/internal/base/blob/dir"
+	"weir/internal/base/confine"
 	"weir/internal/base/db"
 	"weir/internal/base/db/dbtest"
 	"weir/internal/base/fault"
@@ -27,6 +28,7 @@ import (
 	"weir/internal/pipeline/logs"
 	"weir/internal/pipeline/pipelinedb"
 	"weir/internal/pipeline/runner"
+	"weir/internal/pipeline/runner/local"
 	"weir/internal/pipeline/spec"
 )
 
@@ -150,6 +152,7 @@ type world struct {
 	rows    *pipelinedb.Store
 	repo    repository
 	runner  *fake
+	real    runner.Runner // instead of the fake
 	checks  *checks
 	outputs *outputs
 	builds  builds
@@ -191,6 +194,9 @@ func (w *world) start(store pipeline.Store) (stop func()) {
 	p := engine.Parts{DB: w.db, Journal: w.journal, Store: store, Keeper: w.keeper, Repository: w.repo, Checks: w.checks, Runner: w.runner, Outputs: puts{w.outputs}, Logs: w.logs}
 	if w.builds != nil {
 		p.Builds = w.builds
+	}
+	if w.real != nil {
+		p.Runner = w.real
 	}
 	e := engine.New(engine.Config{Slots: 3, Holder: "test", Room: w.room}, p)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -322,6 +328,82 @@ func TestALandedPushRunsToItsRelease(t *testing.T) {
 	})
 }
 
+// The whole way with real processes: outputs and artifacts go from job to job, a matrix is one check, a condition sees what
+// happened, and the release job's file is handed over.
+func TestRealJobsWorkTogether(t *testing.T) {
+	w := newWorld(t, dbtest.SQLite(t))
+	r, err := local.New(local.Config{Data: t.TempDir(), Network: confine.None})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.real = r
+	w.builds = builds{{Job: "release-shop", Service: "shop", ServiceID: "svc_1", Version: "1.0.0", Script: "cp src/main.txt out.bin", Output: "out.bin"}}
+	w.repo["r1"] = map[string]string{"src/main.txt": "the source", file: `
+name: CI
+on: {push: {branches: [main]}}
+env: {GREETING: hello}
+jobs:
+  make:
+    runs-on: ubuntu-latest
+    outputs: {word: "${{ steps.w.outputs.word }}"}
+    steps:
+      - uses: actions/checkout@v4
+      - id: w
+        run: |
+          echo "word=$GREETING-$(cat src/main.txt | wc -w)" >> "$GITHUB_OUTPUT"
+          mkdir dist && echo bytes > dist/x
+      - uses: actions/upload-artifact@v4
+        with: {name: dist, path: dist}
+      - uses: actions/cache@v4
+        with: {path: ~/c, key: "k-${{ hashFiles('src/**') }}"}
+      - run: mkdir ~/c && echo warm > ~/c/f
+  use:
+    needs: make
+    runs-on: ubuntu-latest
+    strategy: {matrix: {n: [1, 2]}}
+    steps:
+      - uses: actions/download-artifact@v4
+        with: {name: dist, path: in}
+      - uses: actions/checkout@v4
+        with: {path: code}
+      - uses: actions/cache@v4
+        id: c
+        with: {path: ~/c, key: "k-${{ hashFiles('code/src/**') }}"}
+      - run: |
+          test "${{ needs.make.outputs.word }}" = hello-2
+          test "$(cat in/x)" = bytes
+          test "${{ steps.c.outputs.cache-hit }}" = true
+          test "$(cat ~/c/f)" = warm
+          echo "::notice::job ${{ matrix.n }} of ${{ github.repository }}"
+  broken:
+    if: ${{ failure() }}
+    needs: [use]
+    runs-on: ubuntu-latest
+    steps: [{run: exit 1}]
+`}
+	defer w.start(w.rows)()
+	w.push("", "r1")
+	runs := w.until("the end", ended(1))
+	if got := show(runs); runs[0].State != pipeline.Success || !strings.Contains(got, "make=success/1 use-1=success/1 use-2=success/1 broken=skipped/0 release-shop=success/1") {
+		t.Fatalf("runs: %s", got)
+	}
+	if !slices.Equal(w.outputs.got, []string{"shop@r1"}) {
+		t.Errorf("outputs %v", w.outputs.got)
+	}
+}
+
+func TestNothingIsReleasedWhenAJobFails(t *testing.T) {
+	w := newWorld(t, dbtest.SQLite(t))
+	w.builds = builds{{Job: "release-shop", Service: "shop", Script: "x", Output: "out"}}
+	w.repo["r1"] = map[string]string{file: workflow("push", "a fail", "b ok")}
+	defer w.start(w.rows)()
+	w.push("", "r1")
+	runs := w.until("the end", ended(1))
+	if got := show(runs); !strings.Contains(got, "a=failure/1 b=success/1 release-shop=skipped/0") || len(w.outputs.got) != 0 {
+		t.Errorf("runs: %s, outputs %v", got, w.outputs.got)
+	}
+}
+
 // A change that edits its own workflow is judged by the one of the target branch, and can never hand over a release.
 func TestAChangeIsGuardedByTheTargetBranch(t *testing.T) {
 	w := newWorld(t, dbtest.SQLite(t))
@@ -368,6 +450,20 @@ func TestANewPatchsetStopsTheOlderOne(t *testing.T) {
 	}
 	close(w.runner.hang)
 	w.until("the second", ended(2))
+}
+
+func TestAnAbandonedChangeStopsItsRuns(t *testing.T) {
+	w := newWorld(t, dbtest.SQLite(t))
+	w.repo["main"] = map[string]string{file: workflow("pull_request", "test hang")}
+	w.repo["p1"] = map[string]string{"a": "1"}
+	defer w.start(w.rows)()
+	w.change("main", "p1", 1)
+	w.until("the run", func(runs []pipeline.Run) bool { return len(runs) == 1 && runs[0].Jobs[0].State == pipeline.Running })
+	w.fact("source.change_ended", map[string]any{"change_id": "chg_1", "state": "abandoned"})
+	runs := w.until("the end", ended(1))
+	if runs[0].State != pipeline.Cancelled || runs[0].Reason != "the change was abandoned" {
+		t.Errorf("runs: %s", show(runs))
+	}
 }
 
 func allowed(context.Context, string, string) error { return nil }

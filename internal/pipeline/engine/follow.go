@@ -16,39 +16,14 @@ import (
 	"weir/internal/pipeline"
 	"weir/internal/pipeline/plan"
 	"weir/internal/pipeline/spec"
+	"weir/internal/source"
 )
-
-// pushed is the body of source.pushed, as far as it matters here.
-type pushed struct {
-	RepositoryID string `json:"repository_id"`
-	Repository   string `json:"repository"`
-	Ref          string `json:"ref"`
-	Old          string `json:"old"`
-	New          string `json:"new"`
-	Actor        string `json:"actor"`
-	Landed       bool   `json:"landed"`
-	Bootstrap    bool   `json:"bootstrap"`
-}
-
-// updated is the body of source.change_updated.
-type updated struct {
-	RepositoryID string `json:"repository_id"`
-	Repository   string `json:"repository"`
-	ChangeID     string `json:"change_id"`
-	Number       int    `json:"number"`
-	Title        string `json:"title"`
-	Target       string `json:"target"`
-	Base         string `json:"base"`
-	Revision     string `json:"revision"`
-	Patchset     int    `json:"patchset"`
-	Author       string `json:"author"`
-}
 
 // handle makes runs of a fact. It may see a fact again: Create knows the runs that exist.
 func (e *Engine) handle(ctx context.Context, f journal.Fact) error {
 	switch f.Type {
-	case "source.pushed":
-		var p pushed
+	case source.FactPushed:
+		var p source.Pushed
 		if err := json.Unmarshal(f.Body, &p); err != nil {
 			slog.ErrorContext(ctx, "fact not understood", "fact", f.ID, "type", f.Type, "error", err)
 			return nil
@@ -57,13 +32,22 @@ func (e *Engine) handle(ctx context.Context, f journal.Fact) error {
 			return nil
 		}
 		return e.settled(ctx, f, e.landed(ctx, f, p))
-	case "source.change_updated":
-		var u updated
+	case source.FactChangeUpdated:
+		var u source.ChangeUpdated
 		if err := json.Unmarshal(f.Body, &u); err != nil {
 			slog.ErrorContext(ctx, "fact not understood", "fact", f.ID, "type", f.Type, "error", err)
 			return nil
 		}
 		return e.settled(ctx, f, e.changed(ctx, f, u))
+	case source.FactChangeEnded:
+		var c struct {
+			ChangeID string `json:"change_id"`
+			State    string `json:"state"`
+		}
+		if err := json.Unmarshal(f.Body, &c); err != nil || c.ChangeID == "" {
+			return nil
+		}
+		return e.ended(ctx, f, c.ChangeID, c.State)
 	}
 	return nil
 }
@@ -81,7 +65,7 @@ func zero(revision string) bool { return strings.Trim(revision, "0") == "" }
 
 func branch(ref string) string { return strings.TrimPrefix(ref, "refs/heads/") }
 
-func (e *Engine) landed(ctx context.Context, f journal.Fact, p pushed) error {
+func (e *Engine) landed(ctx context.Context, f journal.Fact, p source.Pushed) error {
 	base := pipeline.Run{Org: f.Org, RepositoryID: p.RepositoryID, Repository: p.Repository, Event: "push", Ref: p.Ref, Base: p.Old, Revision: p.New,
 		Trust: pipeline.Landed, Actor: p.Actor}
 	ev := plan.Event{Name: "push", Branch: branch(p.Ref)}
@@ -102,9 +86,9 @@ func (e *Engine) landed(ctx context.Context, f journal.Fact, p pushed) error {
 	return e.create(ctx, runs)
 }
 
-func (e *Engine) changed(ctx context.Context, f journal.Fact, u updated) error {
+func (e *Engine) changed(ctx context.Context, f journal.Fact, u source.ChangeUpdated) error {
 	base := pipeline.Run{Org: f.Org, RepositoryID: u.RepositoryID, Repository: u.Repository, Event: "pull_request", Base: u.Base, Revision: u.Revision,
-		Ref: fmt.Sprintf("refs/changes/%d/%d", u.Number, u.Patchset), Trust: pipeline.Change, ChangeID: u.ChangeID, ChangeNumber: u.Number, Patchset: u.Patchset, Actor: u.Author}
+		Ref: fmt.Sprintf("refs/changes/%d/%d", u.Number, u.Patchset), Trust: pipeline.Change, ChangeID: u.ChangeID, ChangeNumber: int(u.Number), Patchset: u.Patchset, Actor: u.Author}
 	changed, err := e.changedFiles(ctx, u.RepositoryID, u.Base, u.Revision)
 	if err != nil {
 		return err
@@ -113,7 +97,7 @@ func (e *Engine) changed(ctx context.Context, f journal.Fact, u updated) error {
 	base.GitHub = e.github(base, map[string]any{
 		"base_ref": branch(u.Target), "head_ref": fmt.Sprintf("change-%d", u.Number),
 		"event": map[string]any{"number": u.Number, "action": "synchronize", "pull_request": map[string]any{
-			"number": u.Number, "title": u.Title, "head": map[string]any{"sha": u.Revision}, "base": map[string]any{"sha": u.Base, "ref": branch(u.Target)}}},
+			"number": u.Number, "head": map[string]any{"sha": u.Revision}, "base": map[string]any{"sha": u.Base, "ref": branch(u.Target)}}},
 	})
 	// The workflows of the target branch, never the change's own: a change cannot loosen what guards it.
 	runs, err := e.plan(ctx, base, u.Base, ev)
@@ -133,6 +117,31 @@ func (e *Engine) changedFiles(ctx context.Context, repositoryID, from, to string
 		return nil, fmt.Errorf("changed files of %s: %w", to, err)
 	}
 	return append([]string{}, files...), nil
+}
+
+// ended stops the runs of a change that nobody waits for any more.
+func (e *Engine) ended(ctx context.Context, f journal.Fact, change, state string) error {
+	runs, err := e.Store.List(ctx, pipeline.Filter{Org: f.Org, ChangeID: change})
+	if err != nil {
+		return fmt.Errorf("runs of change %s: %w", change, err)
+	}
+	reason := "the change was " + state
+	for _, r := range runs {
+		if r.State.Done() {
+			continue
+		}
+		entry := pipeline.Entry{Actor: "system:pipeline", Action: "pipeline.run_cancel_requested", Subject: string(r.ID), Data: map[string]string{"reason": reason}}
+		err := e.Store.Update(ctx, r.ID, entry, func(r pipeline.Run) (pipeline.Run, error) {
+			if r.Cancel == nil && !r.State.Done() {
+				r.Cancel = &pipeline.Cancellation{By: entry.Actor, Reason: reason, At: f.Time}
+			}
+			return r, nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (e *Engine) github(r pipeline.Run, more map[string]any) map[string]any {
