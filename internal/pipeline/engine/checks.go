@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"log/slog"
 	"path"
+	"slices"
 	"strings"
 
 	"weir/internal/base/journal"
@@ -49,8 +50,15 @@ func Checks(r pipeline.Run, only string) []pipeline.Check {
 	file := path.Base(r.Workflow)
 	c := pipeline.Check{RepositoryID: r.RepositoryID, Revision: r.Revision, RunID: r.ID, At: r.Created}
 	if r.State == pipeline.Refused {
+		// The file fails as a whole and so does each check that a merge may wait for.
 		c.Name, c.State, c.Summary, c.At = file, "failure", r.Reason, r.Finished
-		return []pipeline.Check{c}
+		out := []pipeline.Check{c}
+		for _, j := range r.Plan.Jobs {
+			if c.Name = file + "/" + j.JobID; !slices.ContainsFunc(out, func(k pipeline.Check) bool { return k.Name == c.Name }) {
+				out = append(out, c)
+			}
+		}
+		return out
 	}
 	var out []pipeline.Check
 	at := map[string]int{}

@@ -432,6 +432,7 @@ func TestARefusedWorkflowIsAVisibleRunAndAFailingCheck(t *testing.T) {
 		t.Errorf("runs: %s", show(runs))
 	}
 	w.checked("r1 ci.yml", "failure")
+	w.checked("r1 ci.yml/a", "failure")
 }
 
 func TestANewPatchsetStopsTheOlderOne(t *testing.T) {
@@ -553,6 +554,31 @@ func TestStopMarksWhatRanAsLostAndItRunsAgain(t *testing.T) {
 	if a := runs[0].Jobs[1].Attempts; runs[0].State != pipeline.Success || len(a) != 2 || a[0].State != pipeline.Lost || a[1].State != pipeline.Success {
 		t.Errorf("after the restart: %s", show(runs))
 	}
+}
+
+// A replica that was cut off loses its lease while a job runs. Its result comes too late and changes nothing; the job is seen as
+// lost and runs again.
+func TestAResultUnderALostLeaseIsRefused(t *testing.T) {
+	dbtest.Each(t, func(t *testing.T, d *db.DB) {
+		w := newWorld(t, d)
+		w.repo["r1"] = map[string]string{file: workflow("push", "a hang")}
+		defer w.start(w.rows)()
+		w.push("", "r1")
+		w.until("a to run", func(runs []pipeline.Run) bool { return len(runs) == 1 && runs[0].Jobs[0].State == pipeline.Running })
+		err := d.Write(t.Context(), func(tx *db.Tx) error {
+			_, err := tx.Exec(t.Context(), "update lease set holder = 'other', epoch = epoch + 1, expires = 0 where name = 'pipeline/engine'")
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		close(w.runner.hang)
+		runs := w.until("the end", ended(1))
+		a := runs[0].Jobs[0].Attempts
+		if runs[0].State != pipeline.Success || len(a) != 2 || a[0].State != pipeline.Lost || a[1].State != pipeline.Success || a[1].Epoch <= a[0].Epoch {
+			t.Errorf("runs: %s, attempts %+v", show(runs), a)
+		}
+	})
 }
 
 func TestConcurrencyGroups(t *testing.T) {

@@ -194,7 +194,7 @@ func (e *Engine) one(base pipeline.Run, file string, content []byte, ev plan.Eve
 	w, diags := spec.Parse(file, content)
 	r.Diagnostics = diags
 	if w == nil {
-		return refuse(r), true
+		return refuse(r, content), true
 	}
 	if !plan.Triggered(w, ev) {
 		return r, false
@@ -208,14 +208,18 @@ func (e *Engine) one(base pipeline.Run, file string, content []byte, ev plan.Eve
 	r.GitHub = ev.GitHub
 	made, more := plan.Make(w, ev)
 	if r.Diagnostics = append(r.Diagnostics, more...); len(more) > 0 {
-		return refuse(r), true
+		return refuse(r, content), true
 	}
 	r.Plan, r.Title = made.Plan, made.Title
 	jobs(&r)
 	return r, true
 }
 
-func refuse(r pipeline.Run) pipeline.Run {
+// refuse ends a run before it began. Its plan names the jobs of the file, so that each of their checks fails; none of them exists.
+func refuse(r pipeline.Run, content []byte) pipeline.Run {
+	for _, id := range spec.JobIDs(content) {
+		r.Plan.Jobs = append(r.Plan.Jobs, pipeline.JobPlan{Key: id, JobID: id, Name: id})
+	}
 	r.State, r.Finished, r.Reason = pipeline.Refused, r.Created, "the workflow cannot be run as it is written"
 	for _, d := range r.Diagnostics {
 		if d.Severity == pipeline.Error {

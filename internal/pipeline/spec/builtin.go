@@ -9,6 +9,7 @@ const (
 	taken    input = iota // read and honoured
 	harmless              // accepted: true of every run here, or a matter of taste
 	falsy                 // accepted only when it asks for nothing
+	shallow               // accepted only when it asks for no history: a checkout is a tree without its past
 )
 
 // Builtins are the actions that Weir brings itself, by the name that a step's Uses then carries.
@@ -19,7 +20,7 @@ var Builtins = map[string]string{
 
 var inputs = map[string]map[string]input{
 	"checkout": {
-		"path": taken, "fetch-depth": harmless, "fetch-tags": harmless, "clean": harmless, "persist-credentials": harmless, "show-progress": harmless,
+		"path": taken, "fetch-depth": shallow, "fetch-tags": falsy, "clean": harmless, "persist-credentials": harmless, "show-progress": harmless,
 		"set-safe-directory": harmless, "submodules": falsy, "lfs": falsy, "ref": falsy, "repository": falsy, "token": falsy, "ssh-key": falsy,
 		"sparse-checkout": falsy,
 	},

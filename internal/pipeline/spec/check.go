@@ -252,6 +252,8 @@ func (c *checker) action(s *Step, e *actionlint.ExecAction) {
 			c.unsupported(in.Name.Pos, "input "+in.Name.Value+" of "+e.Uses.Value, "remove it")
 		case kind == falsy && low != "" && low != "false":
 			c.unsupported(in.Name.Pos, "input "+in.Name.Value+": "+v.Value+" of "+e.Uses.Value, "remove it")
+		case kind == shallow && low != "" && low != "1":
+			c.unsupported(in.Name.Pos, "input "+in.Name.Value+": "+v.Value+" of "+e.Uses.Value, "a checkout is the tree of the revision, without its history. Remove it")
 		case kind == taken:
 			s.With[k] = v
 		}

@@ -61,6 +61,25 @@ func Parse(path string, content []byte) (w *Workflow, diags []pipeline.Diagnosti
 	return w, c.diags
 }
 
+// JobIDs returns the ids of the jobs that a file names, as far as it can be read: a workflow that is refused still owes its checks.
+func JobIDs(content []byte) (ids []string) {
+	if len(content) > MaxBytes || nodes(content) > MaxNodes {
+		return nil
+	}
+	var file struct {
+		Jobs yaml.Node `yaml:"jobs"`
+	}
+	if err := yaml.Unmarshal(content, &file); err != nil || file.Jobs.Kind != yaml.MappingNode {
+		return nil
+	}
+	for i := 0; i+1 < len(file.Jobs.Content) && len(ids) < MaxJobs; i += 2 {
+		if id := jobID(file.Jobs.Content[i].Value); id != "" && len(id) <= 100 && !slices.Contains(ids, id) {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
 // Check returns what Parse has to say about a file.
 func Check(path string, content []byte) []pipeline.Diagnostic {
 	_, diags := Parse(path, content)

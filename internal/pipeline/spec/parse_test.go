@@ -57,6 +57,7 @@ func FuzzParse(f *testing.F) {
 		f.Add(in)
 	}
 	f.Fuzz(func(t *testing.T, in string) {
+		_ = spec.JobIDs([]byte(in))
 		w, diags := spec.Parse("ci.yml", []byte(in))
 		if (w == nil) != spec.Refused(diags) {
 			t.Errorf("workflow %v with diagnostics %v", w, diags)
