@@ -66,15 +66,6 @@ func (o *Object) Each(f func(key string, v Value)) {
 	}
 }
 
-// Strings turns a map into an object with sorted keys left to the caller: order is given by keys.
-func Strings(keys []string, m map[string]string) *Object {
-	o := NewObject()
-	for _, k := range keys {
-		o.Set(k, m[k])
-	}
-	return o
-}
-
 // From converts plain Go data (as encoding/json makes it) to a Value.
 func From(v any) Value {
 	switch v := v.(type) {
