@@ -189,7 +189,8 @@ func logAdd(a, b float64) float64 {
 // events fall on the canary: x fell on the canary, y on the baseline.
 func LogE(x, y int64, th0 float64) float64 {
 	a, b := float64(x), float64(y)
-	up := 1 - mathext.RegIncBeta(1+a, 1+b, th0)
+	// 1 - I(th0; 1+a, 1+b), without losing its digits where it is small.
+	up := mathext.RegIncBeta(1+b, 1+a, 1-th0)
 	if up <= 1e-300 {
 		return -50 // All the mixture's weight is on the null's side: no evidence.
 	}
