@@ -15,13 +15,14 @@ const maxBody = 64 << 10
 
 // Site is the service's HTTP face.
 type Site struct {
+	version  string
 	mux      *http.ServeMux
 	draining atomic.Bool
 }
 
 // New returns the handler of a version.
 func New(version, greeting string) *Site {
-	s := &Site{mux: http.NewServeMux()}
+	s := &Site{version: version, mux: http.NewServeMux()}
 	s.mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprintf(w, "%s %s\n", greeting, version)
 	})
@@ -35,7 +36,10 @@ func New(version, greeting string) *Site {
 // Drain makes the site say that it is not ready for more.
 func (s *Site) Drain() { s.draining.Store(true) }
 
-func (s *Site) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }
+func (s *Site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Checkout-Version", s.version)
+	s.mux.ServeHTTP(w, r)
+}
 
 func (s *Site) ready(w http.ResponseWriter, _ *http.Request) {
 	if s.draining.Load() {
