@@ -351,7 +351,7 @@ func (h *Host) observe(ctx context.Context, after int64) protocol.Observed {
 		seq, change := h.sequence, h.change
 		h.mu.Unlock()
 		if seq > after || ctx.Err() != nil {
-			o := protocol.Observed{Sequence: seq, Environments: []protocol.Environment{}}
+			o := protocol.Observed{Instance: h.instance, Sequence: seq, Environments: []protocol.Environment{}}
 			for _, e := range h.all() {
 				o.Environments = append(o.Environments, e.status())
 			}

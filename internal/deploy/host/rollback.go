@@ -82,7 +82,8 @@ func choose(e envRecord, to string) (protocol.Release, error) {
 				return stable.Release, nil
 			}
 			for _, k := range slices.Backward(e.Kept) {
-				if k.ReleaseID != stable.Release.ReleaseID && e.Bad[k.Digest] == "" {
+				// Ids grow with time: back is to an older release, even after an earlier rollback.
+				if k.ReleaseID < stable.Release.ReleaseID && e.Bad[k.Digest] == "" {
 					return k.Release, nil
 				}
 			}

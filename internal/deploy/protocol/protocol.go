@@ -22,37 +22,12 @@ import (
 // Version is the protocol's. The host refuses another major one.
 const Version = 1
 
-// Release is everything a host needs to run a release without asking anybody again.
-type Release struct {
-	ReleaseID deploy.ReleaseID  `json:"release_id"`
-	Version   string            `json:"version"`
-	Revision  string            `json:"revision,omitempty"`
-	Image     string            `json:"image"`  // repository in the registry
-	Digest    string            `json:"digest"` // of its manifest
-	Env       map[string]string `json:"env,omitempty"`
-	Workload  Workload          `json:"workload"`
-}
-
-// Workload is how a release runs.
-type Workload struct {
-	Kind     string        `json:"kind"` // http
-	Command  []string      `json:"command,omitempty"`
-	Port     int           `json:"port"`
-	Ready    string        `json:"ready"`
-	Live     string        `json:"live,omitempty"`
-	Drain    time.Duration `json:"drain"`
-	Replicas int           `json:"replicas"`
-	Memory   int64         `json:"memory,omitempty"`
-	Network  string        `json:"network,omitempty"` // egress, none; empty is egress
-}
-
-// Slot is a release in a role, with its share of the requests.
-type Slot struct {
-	Role     deploy.Role `json:"role"`
-	Replicas int         `json:"replicas"`
-	Weight   int         `json:"weight"` // in 1/10000; those of an environment add up to 10000
-	Release  Release     `json:"release"`
-}
+// What runs is described by the types of the layer.
+type (
+	Release  = deploy.Spec
+	Workload = deploy.Workload
+	Slot     = deploy.Slot
+)
 
 // Desired is what an environment should be.
 type Desired struct {
@@ -123,6 +98,7 @@ type Kept struct {
 
 // Observed is every environment at one moment.
 type Observed struct {
+	Instance     string        `json:"instance"`
 	Sequence     int64         `json:"sequence"`
 	Environments []Environment `json:"environments"`
 }
