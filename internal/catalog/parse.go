@@ -1,10 +1,12 @@
 package catalog
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"io/fs"
 	"path"
 	"regexp"
 	"slices"
@@ -35,6 +37,9 @@ var nameRe = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$`)
 func Parse(file string, src []byte, fallback string) (*File, []strict.Diagnostic) {
 	var doc Document
 	diags := strict.Decode(file, src, &doc)
+	if open := unfinished(file, src); len(open) > 0 {
+		return nil, open // Whatever else a TODO breaks, it is what must be mended.
+	}
 	if len(diags) > 0 {
 		return nil, diags
 	}
@@ -44,8 +49,10 @@ func Parse(file string, src []byte, fallback string) (*File, []strict.Diagnostic
 	}
 	out := &File{Repository: doc.Repository}
 	r := &out.Repository
-	if r.Trunk == "" {
-		r.Trunk = "main"
+	r.Trunk = cmpOr(r.Trunk, "main")
+	if r.Trunk != "main" {
+		// Which file holds the rules must not depend on the rules.
+		p.at("repository.trunk", "the trunk is main; another name such as %q is not supported yet", r.Trunk)
 	}
 	if !p.has("repository.reviews.required") {
 		r.Reviews.Required = 1
@@ -72,9 +79,39 @@ func Parse(file string, src []byte, fallback string) (*File, []strict.Diagnostic
 	}
 	slices.SortFunc(out.Services, func(a, b Declared) int { return strings.Compare(a.Name, b.Name) })
 	if len(p.diags) > 0 {
+		// Names in maps come in any order, lines do not.
+		slices.SortStableFunc(p.diags, func(a, b strict.Diagnostic) int {
+			return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column), strings.Compare(a.Message, b.Message))
+		})
 		return nil, p.diags
 	}
 	return out, nil
+}
+
+// advice says what belongs where `weir init` left a TODO.
+var advice = map[string]string{
+	"owner": "name the team that answers for the service",
+	"port":  "write the port that the process listens on, such as 8080",
+	"ready": "write a path that answers 200 once the process can take requests, such as /readyz",
+	"live":  "write a path that answers 200 while the process works, such as /healthz, or remove the key",
+	"group": "name the group of the people who may approve, or remove the key",
+}
+
+// unfinished finds what is still TODO, wherever it stands.
+func unfinished(file string, src []byte) []strict.Diagnostic {
+	var out []strict.Diagnostic
+	for _, v := range strict.Values(src) {
+		if v.Text != "TODO" {
+			continue
+		}
+		key := v.Path[strings.LastIndexByte(v.Path, '.')+1:]
+		what, ok := advice[key]
+		if !ok {
+			what = "write its value, or remove the key"
+		}
+		out = append(out, strict.Diagnostic{File: file, Line: v.Line, Column: v.Column, Path: v.Path, Message: key + " is still TODO; " + what})
+	}
+	return out
 }
 
 type parser struct {
@@ -96,6 +133,9 @@ func (p *parser) service(at, name string, s Service) Declared {
 	if !nameRe.MatchString(name) {
 		p.at(at, "%q is not a service name: lower-case letters, digits and hyphens, at most 40", name)
 	}
+	if s.Path != "" && !fs.ValidPath(path.Clean(s.Path)) {
+		p.at(key("path"), "path %q leaves the repository; write it from the repository's root, such as services/app", s.Path)
+	}
 	s.Path = path.Clean("/" + s.Path)[1:]
 	if s.Path == "" {
 		s.Path = "."
@@ -112,18 +152,18 @@ func (p *parser) service(at, name string, s Service) Declared {
 		p.at(key("artifact.build.go"), "go must be a package inside the service's path, such as ./cmd/app, not %q", pkg)
 	}
 	for _, v := range []string{s.Artifact.Build.Go, s.Artifact.Build.Static} {
-		if strings.Contains(v, "..") || strings.ContainsAny(v, " \t\n'\"$`;&|<>\\") || v == "TODO" {
+		if strings.Contains(v, "..") || strings.ContainsAny(v, " \t\n'\"$`;&|<>\\") {
 			p.at(key("artifact.build"), "%q is not a path inside the service", v)
 		}
+	}
+	if len(s.Run) > 1 {
+		p.at(key("run"), "run has %d workloads; only one is run yet", len(s.Run))
 	}
 	for name, w := range s.Run {
 		s.Run[name] = p.workload(key("run."+name), w)
 	}
 	for name, e := range s.Environments {
 		s.Environments[name] = p.environment(key("environments."+name), name, e, s.Environments)
-	}
-	if s.Owner == "TODO" {
-		p.at(key("owner"), "owner is still TODO; name the team that answers for the service")
 	}
 	order, cycle := orderOf(s.Environments)
 	if cycle != "" {
@@ -145,12 +185,12 @@ func (p *parser) workload(at string, w Workload) Workload {
 		p.at(at+".port", "port must be from 1 to 65535, not %d", w.Port)
 	}
 	w.Ready = cmpOr(w.Ready, "/readyz")
-	w.Live = cmpOr(w.Live, w.Ready)
 	for k, v := range map[string]string{"ready": w.Ready, "live": w.Live} {
-		if !strings.HasPrefix(v, "/") {
+		if v != "" && !strings.HasPrefix(v, "/") {
 			p.at(at+"."+k, "%s must be a path that starts with /, not %q", k, v)
 		}
 	}
+	w.Live = cmpOr(w.Live, w.Ready)
 	w.Replicas = cmpOr(w.Replicas, 1)
 	if w.Replicas < 1 || w.Replicas > 64 {
 		p.at(at+".replicas", "replicas must be from 1 to 64, not %d", w.Replicas)

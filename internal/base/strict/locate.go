@@ -40,3 +40,35 @@ func find(src []byte, path string) (at *yaml.Node, whole bool) {
 	}
 	return at, true
 }
+
+// Value is one scalar of a document, as it is written.
+type Value struct {
+	Path, Text   string
+	Line, Column int
+}
+
+// Values lists the scalars of a document. Aliases are not followed.
+func Values(src []byte) []Value {
+	var doc yaml.Node
+	if len(src) > MaxSize || yaml.Unmarshal(src, &doc) != nil || len(doc.Content) == 0 {
+		return nil
+	}
+	var out []Value
+	var walk func(n *yaml.Node, path string)
+	walk = func(n *yaml.Node, path string) {
+		switch n.Kind {
+		case yaml.ScalarNode:
+			out = append(out, Value{path, n.Value, n.Line, n.Column})
+		case yaml.MappingNode:
+			for i := 0; i+1 < len(n.Content); i += 2 {
+				walk(n.Content[i+1], join(path, n.Content[i].Value))
+			}
+		case yaml.SequenceNode:
+			for _, c := range n.Content {
+				walk(c, path)
+			}
+		}
+	}
+	walk(doc.Content[0], "")
+	return out
+}
