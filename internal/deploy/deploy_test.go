@@ -31,7 +31,7 @@ func TestGoodCanaryPassesEveryStepWithAnEqualBaseline(t *testing.T) {
 	r, gen, now := canary(), int64(7), t0
 	var shares [][3]int
 	for i := 0; r.State.Live(); i++ {
-		if i > 50 {
+		if i > 500 {
 			t.Fatalf("does not end: %s", r.State)
 		}
 		now = now.Add(time.Second)

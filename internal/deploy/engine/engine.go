@@ -42,10 +42,11 @@ type Config struct {
 // Engine is a part of the process.
 type Engine struct {
 	Config
-	wake  chan struct{} // a wake-up
-	mu    sync.Mutex
-	seen  map[string]*sight // by target
-	stale map[deploy.PromotionID]time.Time
+	wake chan struct{} // a wake-up
+	mu   sync.Mutex
+	seen map[string]*sight                // by target
+	asks int64                            // counts requests to evaluate all again
+	due  map[deploy.PromotionID]time.Time // when one is evaluated again at the latest
 }
 
 // sight is the last that a target said; nil Observed: it does not answer.
@@ -110,7 +111,8 @@ func (e *Engine) Handle(ctx context.Context, f journal.Fact) error {
 // ask makes every waiting promotion be evaluated again.
 func (e *Engine) ask() {
 	e.mu.Lock()
-	e.stale = nil
+	e.asks++
+	e.due = nil
 	e.mu.Unlock()
 	e.poke()
 }
@@ -426,7 +428,8 @@ func (e *Engine) promotions(ctx context.Context, l lease.Lease) (time.Duration, 
 	for i := len(waiting) - 1; i >= 0; i-- {
 		p := waiting[i]
 		e.mu.Lock()
-		due, asked := e.stale[p.ID]
+		due, asked := e.due[p.ID]
+		asks := e.asks
 		e.mu.Unlock()
 		if asked && time.Now().Before(due) {
 			next = min(next, time.Until(due))
@@ -441,10 +444,14 @@ func (e *Engine) promotions(ctx context.Context, l lease.Lease) (time.Duration, 
 			again = time.Now().Add(time.Minute)
 		}
 		e.mu.Lock()
-		if e.stale == nil {
-			e.stale = map[deploy.PromotionID]time.Time{}
+		if e.asks != asks {
+			again = time.Time{} // what changed meanwhile may not have been looked at
+		} else {
+			if e.due == nil {
+				e.due = map[deploy.PromotionID]time.Time{}
+			}
+			e.due[p.ID] = again
 		}
-		e.stale[p.ID] = again
 		e.mu.Unlock()
 		next = min(next, max(time.Until(again), 0))
 	}
