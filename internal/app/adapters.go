@@ -180,14 +180,14 @@ func (c commits) Tag(ctx context.Context, repositoryID, name, rev string) error 
 type checks struct{ source *source.Service }
 
 func (c checks) Report(ctx context.Context, k pipeline.Check) error {
-	return c.source.Report(ctx, source.Check{RepositoryID: k.RepositoryID, Revision: k.Revision, Name: k.Name, State: k.State, RunID: string(k.RunID), JobID: string(k.JobID), Summary: k.Summary, Time: k.At})
+	return c.source.Report(ctx, source.Check{RepositoryID: k.RepositoryID, Revision: k.Revision, Name: k.Name, Base: k.Base, State: k.State, RunID: string(k.RunID), JobID: string(k.JobID), Summary: k.Summary, Time: k.At})
 }
 
 func (c checks) Results(ctx context.Context, repositoryID, revision string) ([]pipeline.Check, error) {
 	results, err := c.source.Checks(ctx, repositoryID, revision)
 	out := make([]pipeline.Check, len(results))
 	for i, k := range results {
-		out[i] = pipeline.Check{RepositoryID: k.RepositoryID, Revision: k.Revision, Name: k.Name, RunID: pipeline.RunID(k.RunID), JobID: pipeline.JobID(k.JobID), State: k.State, Summary: k.Summary, At: k.Time}
+		out[i] = pipeline.Check{RepositoryID: k.RepositoryID, Revision: k.Revision, Name: k.Name, Base: k.Base, RunID: pipeline.RunID(k.RunID), JobID: pipeline.JobID(k.JobID), State: k.State, Summary: k.Summary, At: k.Time}
 	}
 	return out, err
 }

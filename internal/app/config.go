@@ -44,9 +44,8 @@ type RunnerConf struct {
 
 // HostConf says where the host process is.
 type HostConf struct {
-	Dir    string `yaml:"dir" doc:"Folder of the host process: images, state. A folder beside the data folder's contents, if absent."`
-	Start  bool   `yaml:"start" doc:"Whether the server starts the host process if none answers." default:"true"`
-	Listen string `yaml:"listen" doc:"Address on which the proxies of environments listen, each on a port of its own." default:"127.0.0.1"`
+	Dir   string `yaml:"dir" doc:"Folder of the host process: images, state. A folder beside the data folder's contents, if absent."`
+	Start bool   `yaml:"start" doc:"Whether the server starts the host process if none answers." default:"true"`
 }
 
 // LimitsConf bounds input.
@@ -72,26 +71,11 @@ func Default() Config {
 		Listen: "127.0.0.1:7400", Data: "./weir-data",
 		Identity: IdentityConf{Origin: "log.weir.internal", Issuer: "https://weir.internal"},
 		Runner:   RunnerConf{Network: "egress"},
-		Host:     HostConf{Start: true, Listen: "127.0.0.1"},
+		Host:     HostConf{Start: true},
 		Limits:   LimitsConf{Push: 256 << 20, FreeDisk: 512 << 20},
 		Log:      LogConf{Level: "info", Format: "text"},
 		Registry: RegistryConf{AnonymousPull: true},
 	}
-}
-
-// Load reads a configuration file over the defaults; path "" is no file.
-func Load(path string) (Config, error) {
-	c := Default()
-	if path != "" {
-		src, err := os.ReadFile(path)
-		if err != nil {
-			return c, fault.Wrap(fault.Invalid, err, "The configuration file %s cannot be read.", path)
-		}
-		if diags := strict.Decode(path, src, &c); len(diags) > 0 {
-			return c, catalog.Refusal(diags)
-		}
-	}
-	return c, c.finish()
 }
 
 // finish fills in what follows from other keys, and checks the rest.
@@ -175,4 +159,22 @@ func code(s string) string {
 		return ""
 	}
 	return "`" + s + "`"
+}
+
+// Configure loads a file, lets flags change it, and fills in the rest.
+func Configure(path string, flags func(*Config)) (Config, error) {
+	c := Default()
+	if path != "" {
+		src, err := os.ReadFile(path)
+		if err != nil {
+			return c, fault.Wrap(fault.Invalid, err, "The configuration file %s cannot be read.", path)
+		}
+		if diags := strict.Decode(path, src, &c); len(diags) > 0 {
+			return c, catalog.Refusal(diags)
+		}
+	}
+	if flags != nil {
+		flags(&c)
+	}
+	return c, c.finish()
 }

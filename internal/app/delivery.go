@@ -1,8 +1,156 @@
 package app
 
-import "context"
+import (
+	"context"
+	"log/slog"
+	"strings"
+	"time"
+
+	"weir/internal/base/db"
+	"weir/internal/base/fault"
+	"weir/internal/control"
+	"weir/internal/control/controldb"
+	controlengine "weir/internal/control/engine"
+	"weir/internal/deploy"
+	"weir/internal/deploy/deploydb"
+	deployengine "weir/internal/deploy/engine"
+	hosttarget "weir/internal/deploy/target/host"
+	"weir/internal/edge/api"
+	"weir/internal/guard/approval"
+	"weir/internal/guard/identity"
+)
 
 // delivery is the deploy and control layers of a system.
-type delivery struct{}
+type delivery struct {
+	deployRows *deploydb.Store
+	deploy     *deploy.Service
+	control    control.Service
+	host       *hosttarget.Target
+}
 
-func (s *System) openDelivery(context.Context) error { return nil }
+func (s *System) openDelivery(ctx context.Context) error {
+	for _, migrate := range []func(context.Context, *db.DB) error{deploydb.Migrate, controldb.Migrate} {
+		if err := migrate(ctx, s.db); err != nil {
+			return err
+		}
+	}
+	s.deployRows = deploydb.New(s.db, s.journal, s.record)
+	s.deploy = deploy.NewService(s.deployRows, s.catalog, gate{s}, nil)
+	samples := controldb.New(s.db)
+	s.control = control.Service{Store: samples}
+	s.host = target(s.Config.Host.Dir)
+	s.add(deployengine.New(deployengine.Config{DB: s.db, Journal: s.journal, Store: s.deployRows, Service: s.deploy,
+		Targets: map[string]deploy.Target{"local": s.host}, Judge: controlengine.New(samples), Holder: s.Instance.ID, Topics: []string{approval.Topic}}))
+	return nil
+}
+
+// keepHost sees to it that a host process answers, and starts another one if
+// it is gone.
+func (s *System) keepHost(ctx context.Context) error {
+	for {
+		if err := s.startHost(ctx); err != nil && ctx.Err() == nil {
+			slog.ErrorContext(ctx, "no host process", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(5 * time.Second):
+		}
+	}
+}
+
+// deliveryAPI is the deploy and control layers as the API calls them.
+type deliveryAPI struct{ s *System }
+
+var _ api.Delivery = deliveryAPI{}
+
+func (a deliveryAPI) Environments(ctx context.Context) ([]deploy.Environment, error) {
+	return a.s.deploy.Environments(ctx)
+}
+
+// Running asks the target now; a host that does not answer is no error of a
+// reader.
+func (a deliveryAPI) Running(ctx context.Context, serviceID, environment string) *deploy.Running {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	o, err := a.s.host.Observe(ctx, -1, 0)
+	if err != nil {
+		return nil
+	}
+	for _, e := range o.Environments {
+		if e.ServiceID == serviceID && e.Environment == environment {
+			return &e
+		}
+	}
+	return nil
+}
+
+func (a deliveryAPI) Releases(ctx context.Context, serviceID string) ([]deploy.Release, error) {
+	return a.s.deploy.Releases(ctx, deploy.Filter{ServiceID: serviceID, Limit: 100})
+}
+
+func (a deliveryAPI) Promotions(ctx context.Context, serviceID string) ([]deploy.Promotion, error) {
+	return a.s.deploy.Promotions(ctx, deploy.Filter{ServiceID: serviceID, Limit: 500})
+}
+
+// Approve binds the actor's consent to the release's bytes, its configuration
+// and one environment.
+func (a deliveryAPI) Approve(ctx context.Context, id deploy.ReleaseID, environment, verdict, reason string) error {
+	if err := identity.Check(ctx, "release.approve", "default"); err != nil {
+		return err
+	}
+	r, err := a.s.deploy.Release(ctx, id)
+	if err != nil {
+		return err
+	}
+	declared, err := a.s.catalog.Declared(ctx, r.ServiceID)
+	if err != nil {
+		return err
+	}
+	rules, ok := declared.Environments[environment]
+	if !ok {
+		return fault.New(fault.NotFound, "%s has no environment %s; it has %s.", r.Service, environment, strings.Join(declared.Order, ", "))
+	}
+	eligible, err := a.s.accounts.Approvers(ctx, rules.Approvals.Group)
+	if err != nil {
+		return err
+	}
+	authors, err := a.s.authors(ctx, r, environment)
+	if err != nil {
+		return err
+	}
+	_, err = a.s.approval.Give(ctx, approval.Request{ReleaseID: string(r.ID), Version: r.Version, Digest: r.Digest(), Environment: environment, ConfigDigest: r.ConfigDigest,
+		Authors: authors, Eligible: eligible, Verdict: verdict, Reason: reason})
+	return err
+}
+
+func (a deliveryAPI) Rollouts(ctx context.Context, serviceID string) ([]deploy.Rollout, error) {
+	return a.s.deploy.Rollouts(ctx, deploy.Filter{ServiceID: serviceID, Limit: 100})
+}
+
+func (a deliveryAPI) Rollout(ctx context.Context, id deploy.RolloutID) (deploy.Rollout, []deploy.Decision, error) {
+	return a.s.deploy.Rollout(ctx, id)
+}
+
+func (a deliveryAPI) Samples(ctx context.Context, id deploy.RolloutID) ([]control.Sample, error) {
+	return a.s.control.Samples(ctx, id)
+}
+
+func (a deliveryAPI) Pause(ctx context.Context, id deploy.RolloutID) error {
+	_, err := a.s.deploy.Pause(ctx, id)
+	return err
+}
+
+func (a deliveryAPI) Resume(ctx context.Context, id deploy.RolloutID) error {
+	_, err := a.s.deploy.Resume(ctx, id)
+	return err
+}
+
+func (a deliveryAPI) Promote(ctx context.Context, id deploy.RolloutID, reason string) error {
+	_, err := a.s.deploy.Promote(ctx, id, reason)
+	return err
+}
+
+func (a deliveryAPI) Rollback(ctx context.Context, serviceID, environment, to, _ string) (deploy.Rollout, error) {
+	return a.s.deploy.Rollback(ctx, serviceID, environment, to)
+}

@@ -8,6 +8,7 @@ import (
 	"weir/internal/artifact"
 	"weir/internal/artifact/provenance"
 	"weir/internal/base/fault"
+	"weir/internal/deploy"
 	"weir/internal/guard/evidence"
 	"weir/internal/guard/identity"
 	"weir/internal/guard/policy"
@@ -31,28 +32,12 @@ func (a admission) Admit(ctx context.Context, r artifact.AdmitRequest) (string, 
 		return "", false, nil, err
 	}
 	facts.RunSucceeded = err == nil && run.Trust == pipeline.Landed && run.Revision == r.Revision && run.State == pipeline.Success
-	about, err := a.s.evidence.About(ctx, r.Digest)
+	proven, err := a.s.prove(ctx, r.Digest)
 	if err != nil {
 		return "", false, nil, err
 	}
-	in := policy.Input{Action: policy.ActionAdmit, Subject: r.Digest}
-	verified := map[string]bool{}
-	for _, e := range about {
-		v, err := evidence.Verify(e.Bundle, a.s.evidence.TrustedRoot(), evidence.Want{PredicateType: e.PredicateType, SubjectDigest: r.Digest, IdentityPrefix: a.s.evidence.Issuer() + "/"})
-		if err != nil {
-			facts.Problems = append(facts.Problems, fault.Sentence(err))
-			continue
-		}
-		verified[e.PredicateType] = true
-		in.Evidence = append(in.Evidence, policy.EvidenceRef{ID: e.ID, PredicateType: e.PredicateType, Subject: e.Subject, LedgerIndex: e.Index})
-		if e.PredicateType == evidence.Provenance {
-			var p provenance.Predicate
-			if err := v.Decode(&p); err == nil {
-				facts.ProvenanceCommit = p.Commit()
-			}
-		}
-	}
-	facts.Verified = sortedKeys(verified)
+	facts.Verified, facts.ProvenanceCommit, facts.Problems = sortedKeys(proven.types), proven.commit, proven.problems
+	in := policy.Input{Action: policy.ActionAdmit, Subject: r.Digest, Evidence: proven.refs}
 	if in.Facts, err = json.Marshal(facts); err != nil {
 		return "", false, nil, err
 	}
@@ -65,4 +50,126 @@ func (a admission) Admit(ctx context.Context, r artifact.AdmitRequest) (string, 
 		blocks = append(blocks, artifact.Block{Rule: b.Rule, Message: strings.TrimSpace(b.Message), Missing: b.Missing, Who: b.Who})
 	}
 	return d.ID, d.Allow, blocks, nil
+}
+
+// proven is what is known of an image from evidence whose signatures held now.
+type proven struct {
+	refs     []policy.EvidenceRef
+	types    map[string]bool // predicate types
+	commit   string          // that the provenance names
+	problems []string        // what did not verify, in words
+}
+
+// prove verifies every signed statement about a digest again. Certificates are
+// judged at the time of the timestamp, so evidence does not spoil with age.
+func (s *System) prove(ctx context.Context, digest string) (proven, error) {
+	p := proven{types: map[string]bool{}}
+	about, err := s.evidence.About(ctx, digest)
+	if err != nil {
+		return p, err
+	}
+	for _, e := range about {
+		v, err := evidence.Verify(e.Bundle, s.evidence.TrustedRoot(), evidence.Want{PredicateType: e.PredicateType, SubjectDigest: digest, IdentityPrefix: s.evidence.Issuer() + "/"})
+		if err != nil {
+			p.problems = append(p.problems, fault.Sentence(err))
+			continue
+		}
+		p.types[e.PredicateType] = true
+		p.refs = append(p.refs, policy.EvidenceRef{ID: e.ID, PredicateType: e.PredicateType, Subject: e.Subject, LedgerIndex: e.Index})
+		if e.PredicateType == evidence.Provenance {
+			var body provenance.Predicate
+			if err := v.Decode(&body); err == nil {
+				p.commit = body.Commit()
+			}
+		}
+	}
+	return p, nil
+}
+
+// intact names what an image lacks to be run, or "".
+func (p proven) intact() string {
+	for _, need := range []struct{ predicate, name string }{{evidence.CosignSignature, "signature"}, {evidence.Provenance, "provenance"}, {evidence.SBOM, "SBOM"}} {
+		if !p.types[need.predicate] {
+			return strings.TrimSpace("it has no verified " + need.name + ". " + strings.Join(p.problems, " "))
+		}
+	}
+	return ""
+}
+
+// gate is policy as the deploy layer asks it.
+type gate struct{ s *System }
+
+// Decide gathers what the rules look at, from the current trunk and from
+// evidence, and asks them.
+func (g gate) Decide(ctx context.Context, r deploy.GateRequest) (deploy.GateDecision, error) {
+	digest := r.Release.Digest()
+	known, err := g.s.prove(ctx, digest)
+	if err != nil {
+		return deploy.GateDecision{}, err
+	}
+	in := policy.Input{Subject: digest, Evidence: known.refs, Time: r.Time, Actor: r.Actor}
+	var facts any
+	if r.Action == deploy.ActionRollback {
+		in.Action = policy.ActionRollback
+		facts = policy.Rollback{Service: r.Service, Environment: r.Environment, Release: string(r.Release.ID), Version: r.Release.Version, Digest: digest,
+			AdmittedHere: r.AdmittedHere, RememberedBad: r.RememberedBad, Intact: known.intact() == "", Problem: known.intact()}
+	} else {
+		in.Action = policy.ActionPromote
+		if r.Action == deploy.ActionStep {
+			in.Action = policy.ActionStep
+		}
+		if facts, err = g.promote(ctx, r, known); err != nil {
+			return deploy.GateDecision{}, err
+		}
+	}
+	if in.Facts, err = json.Marshal(facts); err != nil {
+		return deploy.GateDecision{}, err
+	}
+	d, err := g.s.policy.Decide(ctx, in)
+	if err != nil {
+		return deploy.GateDecision{}, err
+	}
+	out := deploy.GateDecision{DecisionID: d.ID, Allow: d.Allow}
+	for _, b := range d.Blocks() {
+		out.Blocks = append(out.Blocks, deploy.Block{Rule: b.Rule, Message: b.Message, Source: b.Source, Who: b.Who})
+	}
+	return out, nil
+}
+
+func (g gate) promote(ctx context.Context, r deploy.GateRequest, known proven) (policy.Promote, error) {
+	f := policy.Promote{Service: r.Service, Environment: r.Environment, Release: string(r.Release.ID), Version: r.Release.Version, Digest: r.Release.Digest(),
+		ConfigDigest: r.Release.ConfigDigest, Revision: r.Release.Revision, Admitted: true, Verified: known.intact() == "", Problem: known.intact(),
+		NeedApprovals: r.Declared.Approvals.Count, Group: r.Declared.Approvals.Group, RememberedBad: r.RememberedBad}
+	for _, a := range r.After {
+		f.After = append(f.After, policy.Before{Environment: a.Environment, NeedSeconds: int64(a.Need.Seconds()), Healthy: a.Healthy, Since: a.Since})
+	}
+	var err error
+	if f.RulesFrom, err = g.s.source.Head(ctx, r.Release.RepositoryID, "main"); err != nil {
+		return f, err
+	}
+	if f.Authors, err = g.s.authors(ctx, r.Release, r.Environment); err != nil {
+		return f, err
+	}
+	if f.NeedApprovals == 0 {
+		return f, nil
+	}
+	if f.Eligible, err = g.s.accounts.Approvers(ctx, f.Group); err != nil {
+		return f, err
+	}
+	f.Approvals, err = g.s.approval.For(ctx, f.Digest, r.Environment)
+	return f, err
+}
+
+// authors are the people whose approval of a release does not count: everybody
+// who wrote or pushed what it would bring to the environment.
+func (s *System) authors(ctx context.Context, r deploy.Release, environment string) ([]string, error) {
+	env, err := s.deployRows.Environment(ctx, r.ServiceID, environment)
+	if err != nil {
+		return nil, err
+	}
+	running := ""
+	if n := len(env.Ran); n > 0 {
+		running = env.Ran[n-1].Spec.Revision
+	}
+	return s.source.Authors(ctx, r.RepositoryID, running, r.Revision)
 }

@@ -149,7 +149,7 @@ func (s *Service) gate(ctx context.Context, c Change, repo catalog.Repository, h
 	for _, r := range reviews {
 		f.Reviews = append(f.Reviews, policy.Review{By: r.By, Verdict: r.Verdict, Revision: r.Revision, Time: r.Time})
 	}
-	checks, err := loadChecks(ctx, s.db, repo.ID, c.Revision)
+	checks, err := loadChecks(ctx, s.db, repo.ID, c.Revision, c.Base)
 	if err != nil {
 		return f, err
 	}
@@ -203,7 +203,8 @@ func (s *Service) owners(ctx context.Context, repositoryID, head, revision strin
 }
 
 // refresh puts a change under the rules of its target's new head: a new
-// patchset with the same revision, whose checks start over. Reviews of the
+// patchset with the same revision, whose checks start over, since results count
+// only under the base that they ran with. Reviews of the
 // revision stay.
 func (s *Service) refresh(ctx context.Context, c Change, repo catalog.Repository, head string) error {
 	return s.db.Write(ctx, func(tx *db.Tx) error {
@@ -211,10 +212,14 @@ func (s *Service) refresh(ctx context.Context, c Change, repo catalog.Repository
 		if err != nil || now.Revision != c.Revision || now.Base == head {
 			return err
 		}
-		if _, err := tx.Exec(ctx, "delete from check_result where repository_id = ? and revision = ?", repo.ID, c.Revision); err != nil {
+		patchsets, err := loadPatchsets(ctx, tx, c.ID)
+		if err != nil {
 			return err
 		}
-		return s.addPatchset(ctx, tx, repo, now, now.Revision, head, identity.From(ctx), s.now().UTC())
+		// Nobody pushed anything: whoever asked to land must not become one of
+		// the people whose review does not count.
+		pusher := patchsets[len(patchsets)-1].Pusher
+		return s.addPatchset(ctx, tx, repo, now, now.Revision, head, pusher, s.now().UTC())
 	})
 }
 
@@ -240,7 +245,7 @@ func (s *Service) Get(ctx context.Context, changeID string) (d Details, err erro
 	if d.Reviews, err = loadReviews(ctx, s.db, changeID); err != nil {
 		return d, err
 	}
-	d.Checks, err = loadChecks(ctx, s.db, d.Change.RepositoryID, d.Change.Revision)
+	d.Checks, err = loadChecks(ctx, s.db, d.Change.RepositoryID, d.Change.Revision, d.Change.Base)
 	return d, err
 }
 
@@ -275,7 +280,7 @@ func (s *Service) List(ctx context.Context, repositoryID, state string) ([]Chang
 
 // Checks returns what is known of a revision.
 func (s *Service) Checks(ctx context.Context, repositoryID, revision string) ([]Check, error) {
-	return loadChecks(ctx, s.db, repositoryID, revision)
+	return loadChecks(ctx, s.db, repositoryID, revision, anyBase)
 }
 
 // Head returns the revision of a branch, or "".
@@ -334,4 +339,34 @@ func (s *Service) RefLog(ctx context.Context, repositoryID string) ([]RefUpdate,
 	}
 	rows, err := s.db.Query(ctx, "select name, old, new, actor, landed, change_id, at from git_ref_log where repository_id = ? order by at desc, id desc limit 500", repositoryID)
 	return db.Collect(rows, err, scanRefUpdate)
+}
+
+// Authors returns everybody who wrote or pushed what landed after one landed
+// revision, up to another; from "" means all there was.
+func (s *Service) Authors(ctx context.Context, repositoryID, from, to string) ([]string, error) {
+	rows, err := s.db.Query(ctx, "select new from git_ref_log where repository_id = ? and landed = 1 order by at, id", repositoryID)
+	landed, err := db.Collect(rows, err, scanString)
+	if err != nil {
+		return nil, err
+	}
+	first, last := slices.Index(landed, from)+1, slices.Index(landed, to)
+	if last < 0 {
+		return nil, fault.New(fault.NotFound, "Revision %.12s has not landed.", to)
+	}
+	if first > last {
+		first = last // Older than what runs: its own authors count.
+	}
+	var people []string
+	for _, revision := range landed[first : last+1] {
+		l, err := s.LandingOf(ctx, repositoryID, revision)
+		if err != nil {
+			return nil, err
+		}
+		for _, p := range l.People {
+			if !slices.Contains(people, p) {
+				people = append(people, p)
+			}
+		}
+	}
+	return people, nil
 }

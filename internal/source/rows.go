@@ -63,14 +63,27 @@ func loadReviews(ctx context.Context, q db.Querier, changeID string) ([]Review, 
 	})
 }
 
-func loadChecks(ctx context.Context, q db.Querier, repositoryID, revision string) ([]Check, error) {
-	rows, err := q.Query(ctx, "select repository_id, revision, name, state, run_id, job_id, summary, at from check_result where repository_id = ? and revision = ? order by name", repositoryID, revision)
-	return db.Collect(rows, err, func(r *sql.Rows) (c Check, err error) {
+// anyBase asks for the results under whatever rules they came.
+const anyBase = "*"
+
+// loadChecks returns the newest result of each check of a revision: of those
+// that ran under the workflows of base, or since the revision landed.
+func loadChecks(ctx context.Context, q db.Querier, repositoryID, revision, base string) ([]Check, error) {
+	rows, err := q.Query(ctx, `select repository_id, revision, name, base, state, run_id, job_id, summary, at from check_result
+		where repository_id = ? and revision = ? and (? = '*' or base = '' or base = ?) order by name, at`, repositoryID, revision, base, base)
+	all, err := db.Collect(rows, err, func(r *sql.Rows) (c Check, err error) {
 		var at int64
-		err = r.Scan(&c.RepositoryID, &c.Revision, &c.Name, &c.State, &c.RunID, &c.JobID, &c.Summary, &at)
+		err = r.Scan(&c.RepositoryID, &c.Revision, &c.Name, &c.Base, &c.State, &c.RunID, &c.JobID, &c.Summary, &at)
 		c.Time = db.Time(at)
 		return c, err
 	})
+	var newest []Check
+	for i, c := range all {
+		if i+1 == len(all) || all[i+1].Name != c.Name {
+			newest = append(newest, c)
+		}
+	}
+	return newest, err
 }
 
 func scanChanges(r *sql.Rows) (Change, error) { return scanChange(r) }
@@ -91,3 +104,5 @@ func scanRefUpdate(r *sql.Rows) (u RefUpdate, err error) {
 	u.Landed, u.Time = landed != 0, db.Time(at)
 	return u, err
 }
+
+func scanString(r *sql.Rows) (s string, err error) { return s, r.Scan(&s) }

@@ -77,11 +77,7 @@ func (s *Service) Receive(ctx context.Context, p Push) (lines []string, err erro
 	if err != nil {
 		return nil, err
 	}
-	_, rules, err := s.catalog.Trunk(ctx, repo.ID)
-	if err != nil {
-		return nil, err
-	}
-	trunk := rules.Repository.Trunk
+	const trunk = catalog.TrunkName
 	ancestors := map[[2]string]bool{}
 	refs, err := loadRefs(ctx, s.db, repo.ID)
 	if err != nil {
@@ -145,7 +141,7 @@ func (s *Service) Receive(ctx context.Context, p Push) (lines []string, err erro
 				if err != nil {
 					return err
 				}
-				if err := s.addPatchset(ctx, tx, repo, c, u.New, refs["refs/heads/"+c.Target], who, now); err != nil {
+				if err := s.addPatchset(ctx, tx, repo, c, u.New, refs["refs/heads/"+c.Target], who.Name, now); err != nil {
 					return err
 				}
 				lines = append(lines, fmt.Sprintf("Change #%d has patchset %d. Earlier reviews no longer count; its checks start.", c.Number, c.Patchset+1))
@@ -261,10 +257,6 @@ func (s *Service) OpenChange(ctx context.Context, repository, branch, title stri
 	if err != nil {
 		return c, err
 	}
-	_, rules, err := s.catalog.Trunk(ctx, repo.ID)
-	if err != nil {
-		return c, err
-	}
 	err = s.db.Write(ctx, func(tx *db.Tx) error {
 		refs, err := loadRefs(ctx, tx, repo.ID)
 		if err != nil {
@@ -274,7 +266,7 @@ func (s *Service) OpenChange(ctx context.Context, repository, branch, title stri
 		if err != nil {
 			return err
 		}
-		trunk := rules.Repository.Trunk
+		const trunk = catalog.TrunkName
 		switch {
 		case refs["refs/heads/"+trunk] == "":
 			return fault.New(fault.Conflict, "%s has no %s yet. Push it first.", repo.Name, trunk)
@@ -310,16 +302,16 @@ func (s *Service) openChange(ctx context.Context, tx *db.Tx, repo catalog.Reposi
 	if _, err := s.ledger.Append(ctx, tx, ledger.Entry{Actor: who, Action: "change.opened", Subject: c.ID, Data: map[string]any{"repository": repo.ID, "number": c.Number, "title": title, "branch": branch, "target": target}}); err != nil {
 		return Change{}, err
 	}
-	if err := s.addPatchset(ctx, tx, repo, c, revision, base, who, now); err != nil {
+	if err := s.addPatchset(ctx, tx, repo, c, revision, base, who.Name, now); err != nil {
 		return Change{}, err
 	}
 	c.Patchset, c.Revision, c.Base = 1, revision, base
 	return c, nil
 }
 
-func (s *Service) addPatchset(ctx context.Context, tx *db.Tx, repo catalog.Repository, c Change, revision, base string, who identity.Actor, now time.Time) error {
+func (s *Service) addPatchset(ctx context.Context, tx *db.Tx, repo catalog.Repository, c Change, revision, base, pusher string, now time.Time) error {
 	n := c.Patchset + 1
-	if _, err := tx.Exec(ctx, "insert into patchset (org, change_id, n, revision, base, pusher, at) values (?, ?, ?, ?, ?, ?, ?)", org, c.ID, n, revision, base, who.Name, now.UnixMicro()); err != nil {
+	if _, err := tx.Exec(ctx, "insert into patchset (org, change_id, n, revision, base, pusher, at) values (?, ?, ?, ?, ?, ?, ?)", org, c.ID, n, revision, base, pusher, now.UnixMicro()); err != nil {
 		return err
 	}
 	if _, err := tx.Exec(ctx, "update change set patchset = ?, revision = ?, base = ? where id = ?", n, revision, base, c.ID); err != nil {
@@ -411,10 +403,10 @@ func (s *Service) Abandon(ctx context.Context, changeID string) error {
 // Report records the result of a check. Reporting the same again changes nothing.
 func (s *Service) Report(ctx context.Context, c Check) error {
 	return s.db.Write(ctx, func(tx *db.Tx) error {
-		_, err := tx.Exec(ctx, `insert into check_result (org, repository_id, revision, name, state, run_id, job_id, summary, at) values (?, ?, ?, ?, ?, ?, ?, ?, ?)
-			on conflict (repository_id, revision, name) do update set state = excluded.state, run_id = excluded.run_id, job_id = excluded.job_id, summary = excluded.summary, at = excluded.at
+		_, err := tx.Exec(ctx, `insert into check_result (org, repository_id, revision, name, base, state, run_id, job_id, summary, at) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+			on conflict (repository_id, revision, name, base) do update set state = excluded.state, run_id = excluded.run_id, job_id = excluded.job_id, summary = excluded.summary, at = excluded.at
 			where check_result.at <= excluded.at`,
-			org, c.RepositoryID, c.Revision, c.Name, c.State, c.RunID, c.JobID, c.Summary, c.Time.UnixMicro())
+			org, c.RepositoryID, c.Revision, c.Name, c.Base, c.State, c.RunID, c.JobID, c.Summary, c.Time.UnixMicro())
 		tx.Wake(Topic(c.RepositoryID))
 		return err
 	})

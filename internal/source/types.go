@@ -57,6 +57,7 @@ type Check struct {
 	RepositoryID string    `json:"repository_id"`
 	Revision     string    `json:"revision"`
 	Name         string    `json:"name"` // "ci.yml/test"
+	Base         string    `json:"base"` // whose workflows it ran under, for a change; "" for a landed revision
 	State        string    `json:"state"`
 	RunID        string    `json:"run_id"`
 	JobID        string    `json:"job_id"`

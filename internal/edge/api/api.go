@@ -9,6 +9,8 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
+	"path"
+	"reflect"
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -61,6 +63,7 @@ func New(c Config) http.Handler {
 	conf.SchemasPath = "/api/v1/schemas"
 	conf.CreateHooks = nil // No $schema links inside of answers.
 	conf.Components.SecuritySchemes = map[string]*huma.SecurityScheme{"token": {Type: "http", Scheme: "bearer", Description: "A token made with `weir token create`."}}
+	conf.Components.Schemas = huma.NewMapRegistry("#/components/schemas/", schemaName)
 	conf.Security = []map[string][]string{{"token": {}}}
 	a := humago.New(mux, conf)
 	s := &server{c}
@@ -77,6 +80,18 @@ func New(c Config) http.Handler {
 		problem(w, r, fault.New(fault.NotFound, "There is nothing at %s. The document at /api/v1/openapi.json lists what there is; this server speaks %s.", r.URL.Path, Version))
 	})
 	return c.authenticated(mux)
+}
+
+// schemaName tells types of the same name apart by their package.
+func schemaName(t reflect.Type, hint string) string {
+	name := huma.DefaultSchemaNamer(t, hint)
+	for t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	if pkg := path.Base(t.PkgPath()); t.Name() != "" && pkg != "api" && pkg != "." && pkg != "v2" {
+		return strings.ToUpper(pkg[:1]) + pkg[1:] + name
+	}
+	return name
 }
 
 type requestKey struct{}

@@ -7,6 +7,7 @@ const (
 	ActionLand     = "change.land"
 	ActionAdmit    = "artifact.admit"
 	ActionPromote  = "release.promote"
+	ActionStep     = "release.step"
 	ActionRollback = "release.rollback"
 )
 

@@ -82,10 +82,11 @@ create table check_result (
     repository_id text   not null,
     revision      text   not null,
     name          text   not null, -- ci.yml/test
+    base          text   not null, -- revision whose rules and workflows it ran under; '' for a landed revision
     state         text   not null,
     run_id        text   not null,
     job_id        text   not null,
     summary       text   not null,
     at            bigint not null,
-    primary key (repository_id, revision, name)
+    primary key (repository_id, revision, name, base)
 );

@@ -27,6 +27,9 @@ func All() map[string][]policy.Rule {
 			rule("release.admitted", admitted), rule("release.not_bad", notBad), rule("environment.after", after),
 			rule("environment.approvals", approvals), rule("environment.freeze", freeze),
 		},
+		// The next step of a rollout that was allowed to start: approvals were
+		// used by its start, so only what may have changed since is asked again.
+		policy.ActionStep: {rule("release.admitted", admitted), rule("release.not_bad", notBad), rule("environment.freeze", freeze)},
 		policy.ActionRollback: {rule("rollback.admitted_here", admittedHere), rule("rollback.not_bad", rollbackNotBad), rule("rollback.intact", intact)},
 	}
 }

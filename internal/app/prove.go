@@ -1,0 +1,103 @@
+package app
+
+import (
+	"bufio"
+	"context"
+	"crypto/ed25519"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"weir/internal/artifact/custody"
+	"weir/internal/base/fault"
+	"weir/internal/guard/evidence"
+	"weir/internal/guard/ledger"
+	"weir/internal/pipeline/logs"
+)
+
+// VerifyOptions say how to reach the registry and what to insist on.
+type VerifyOptions struct {
+	Token, Repository, Ref string
+	Insecure, Confined     bool
+}
+
+// Verify proves the chain of an image with nothing but its registry and a
+// trusted root.
+func Verify(ctx context.Context, image string, trustedRoot []byte, o VerifyOptions) (custody.Report, error) {
+	trust, err := evidence.ParseTrustedRoot(trustedRoot)
+	if err != nil {
+		return custody.Report{}, err
+	}
+	return custody.VerifyChain(ctx, image, trust, custody.Options{Token: o.Token, Insecure: o.Insecure, Repository: o.Repository, Ref: o.Ref, Confined: o.Confined})
+}
+
+// AuditVerify holds a ledger's database against a checkpoint kept elsewhere.
+func AuditVerify(ctx context.Context, database, checkpointFile, trustedRootFile string) (ledger.Report, error) {
+	checkpoint, err := os.ReadFile(checkpointFile)
+	if err != nil {
+		return ledger.Report{}, fault.Wrap(fault.Invalid, err, "The checkpoint %s cannot be read.", checkpointFile)
+	}
+	raw, err := os.ReadFile(trustedRootFile)
+	if err != nil {
+		return ledger.Report{}, fault.Wrap(fault.Invalid, err, "The trusted root %s cannot be read.", trustedRootFile)
+	}
+	trust, err := evidence.ParseTrustedRoot(raw)
+	if err != nil {
+		return ledger.Report{}, err
+	}
+	if database == "" {
+		c := Default()
+		if err := c.finish(); err != nil {
+			return ledger.Report{}, err
+		}
+		database = c.Database
+		if _, err := os.Stat(filepath.Join(c.Data, "weir.db")); err != nil {
+			return ledger.Report{}, fault.New(fault.NotFound, "There is no database in %s. Name it with --database.", c.Data)
+		}
+	}
+	d, err := open(ctx, "database", database, databases)
+	if err != nil {
+		return ledger.Report{}, err
+	}
+	defer d.Close()
+	err = fault.New(fault.Invalid, "The trusted root %s names no log.", trustedRootFile)
+	for origin, key := range trust.LogKeys() {
+		var rep ledger.Report
+		if rep, err = ledger.Audit(ctx, d, string(checkpoint), ledger.VerifierKey(origin, ed25519.PublicKey(key))); err == nil {
+			return rep, nil
+		}
+	}
+	return ledger.Report{}, err
+}
+
+// AuditOutcome turns findings into an error.
+func AuditOutcome(r ledger.Report) error {
+	if r.OK() {
+		return nil
+	}
+	return fault.New(fault.Conflict, "The ledger does not hold: %d findings.", len(r.Findings))
+}
+
+// PrintLog writes a stored log for a person: the output, and what steps did.
+func PrintLog(w io.Writer, r io.Reader) error {
+	sc := bufio.NewScanner(r)
+	sc.Buffer(make([]byte, 64<<10), 4<<20)
+	for sc.Scan() {
+		l, ok := logs.Parse(sc.Bytes())
+		if !ok {
+			continue
+		}
+		switch l.Tag {
+		case logs.TagOutput:
+			fmt.Fprintln(w, string(l.Text))
+		case logs.TagGroup:
+			fmt.Fprintln(w, "> "+string(l.Text))
+		case logs.TagSystem:
+			fmt.Fprintln(w, "weir: "+string(l.Text))
+		case logs.TagDone:
+			fmt.Fprintln(w, "weir: the job ended: "+string(l.Text))
+		}
+	}
+	return sc.Err()
+}
