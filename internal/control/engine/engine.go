@@ -1,10 +1,12 @@
-// Package engine judges canaries: it implements deploy.Judge over the sequential test of package judge.
+// Package engine judges live rollouts: it puts the counts of canary and baseline
+// together, asks the judge, keeps what it saw, and answers deploy. Without data
+// it says hold, never stop.
 package engine
 
 import (
 	"context"
 	"encoding/json"
-	"fmt"
+	"math"
 	"sync"
 	"time"
 
@@ -13,111 +15,116 @@ import (
 	"weir/internal/deploy"
 )
 
-// sampleEvery is the distance of points on the chart.
-const sampleEvery = 2 * time.Second
+// every is how often a look is stored; verdicts are given at every look.
+const every = time.Second
 
-// Engine keeps nothing but when it last drew a point.
-type Engine struct {
+// Judge implements deploy.Judge.
+type Judge struct {
 	store control.Store
 
-	mu    sync.Mutex
-	drawn map[deploy.RolloutID]drawing
+	mu   sync.Mutex
+	seen map[deploy.RolloutID]*memory
 }
 
-type drawing struct {
-	at  time.Time
-	sum int64 // requests of both arms, to tell whether anything is new
+// memory is what is known of a rollout between looks. Its store is the truth
+// after a restart.
+type memory struct {
+	groups map[deploy.Role]map[string]deploy.Counters
+	kept   time.Time
+	said   judge.Outcome
 }
 
-// New returns the judge of a store.
-func New(store control.Store) *Engine {
-	return &Engine{store: store, drawn: map[deploy.RolloutID]drawing{}}
+// New returns a judge that keeps what it sees in store.
+func New(store control.Store) *Judge {
+	return &Judge{store: store, seen: map[deploy.RolloutID]*memory{}}
 }
 
-var _ deploy.Judge = (*Engine)(nil)
-
-// Look takes in what the targets have counted and says what is known of the canary.
-func (e *Engine) Look(ctx context.Context, r deploy.Rollout, counters []deploy.Counters, now time.Time) (deploy.Verdict, error) {
-	kept, err := e.store.Arms(ctx, r.ID)
-	if err != nil {
-		return deploy.Verdict{}, fmt.Errorf("counters of %s: %w", r.ID, err)
-	}
-	arms, fresh := merge(kept, r, counters)
-	s := Judge(r, arms, now)
-	figures, err := json.Marshal(s)
-	if err != nil {
-		return deploy.Verdict{}, err
-	}
-	e.mu.Lock()
-	last := e.drawn[r.ID]
-	sample := now.Sub(last.at) >= sampleEvery || s.Outcome == deploy.Stop
-	sum := s.Canary.Requests + s.Baseline.Requests
-	save := sample || sum != last.sum
-	if sample {
-		last.at = now
-	}
-	last.sum = sum
-	if !r.State.Live() || s.Outcome == deploy.Stop {
-		delete(e.drawn, r.ID)
-	} else {
-		e.drawn[r.ID] = last
-	}
-	e.mu.Unlock()
-	if save {
-		// Stored before it is acted on: what a page shows afterwards is what decided.
-		if err := e.store.Save(ctx, fresh, s, sample); err != nil {
-			return deploy.Verdict{}, fmt.Errorf("keep counters of %s: %w", r.ID, err)
+// Look implements deploy.Judge.
+func (j *Judge) Look(ctx context.Context, r deploy.Rollout, counters []deploy.Counters, now time.Time) (deploy.Verdict, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	m := j.seen[r.ID]
+	if m == nil {
+		groups, err := j.store.Groups(ctx, r.ID)
+		if err != nil {
+			return deploy.Verdict{}, err
 		}
+		m = &memory{groups: groups}
+		j.seen[r.ID] = m
+		j.forget(r.ID)
 	}
-	return deploy.Verdict{Outcome: s.Outcome, Words: s.Words, Figures: figures}, nil
-}
-
-// merge replaces what is kept of a group by its newest counters, and keeps groups that are gone. Counters
-// never shrink: a group that is seen with less than before is an old answer.
-func merge(kept []control.Arm, r deploy.Rollout, counters []deploy.Counters) (all, fresh []control.Arm) {
-	all = kept
+	var mine []deploy.Counters
 	for _, c := range counters {
-		ours := c.Role == deploy.Canary && c.ReleaseID == r.ReleaseID || c.Role == deploy.Baseline && c.ReleaseID == r.FromReleaseID
-		if !ours {
-			continue
-		}
-		a := control.Arm{Group: c.Group, Role: c.Role, Requests: c.Requests, Errors: c.Errors, Buckets: c.Buckets}
-		found := false
-		for i := range all {
-			if all[i].Group == a.Group {
-				found = true
-				if a.Requests > all[i].Requests || a.Requests == all[i].Requests && a.Errors > all[i].Errors {
-					all[i] = a
-					fresh = append(fresh, a)
-				}
+		if belongs(r, c) {
+			mine = append(mine, c)
+			if m.groups[c.Role] == nil {
+				m.groups[c.Role] = map[string]deploy.Counters{}
 			}
-		}
-		if !found {
-			all, fresh = append(all, a), append(fresh, a)
+			m.groups[c.Role][c.Group] = c
 		}
 	}
-	return all, fresh
-}
-
-// Judge is the pure part: what the counted arms say.
-func Judge(r deploy.Rollout, arms []control.Arm, now time.Time) control.State {
-	c, b := control.Total(arms, deploy.Canary), control.Total(arms, deploy.Baseline)
+	canary, baseline := sum(m.groups[deploy.Canary]), sum(m.groups[deploy.Baseline])
 	config := judge.Default()
 	if r.Plan.Detect > 0 {
 		config.Detect = r.Plan.Detect
 	}
-	reading := judge.Look(config,
-		judge.Arm{Requests: c.Requests, Errors: c.Errors, Slow: c.Slow()},
-		judge.Arm{Requests: b.Requests, Errors: b.Errors, Slow: b.Slow()}, deploy.LatencyBounds)
-	s := control.State{Rollout: r.ID, At: now, Words: reading.Words, Have: reading.Have, Need: reading.Need, Canary: c, Baseline: b, Share: r.Share(), Outcome: deploy.Hold, Metrics: []control.Metric{}}
-	switch reading.Outcome {
-	case judge.Worse:
-		s.Outcome = deploy.Stop
-	case judge.NoWorse:
-		s.Outcome = deploy.Pass
+	reading := judge.Look(config, judge.Arm(canary), judge.Arm(baseline), deploy.LatencyBounds)
+	sample := sampleOf(r, canary, baseline, reading, now)
+	if now.Sub(m.kept) >= every || reading.Outcome != m.said {
+		if err := j.store.Keep(ctx, sample, mine); err != nil {
+			return deploy.Verdict{}, err
+		}
+		m.kept, m.said = now, reading.Outcome
 	}
+	figures, err := json.Marshal(sample)
+	if err != nil {
+		return deploy.Verdict{}, err
+	}
+	outcome := map[judge.Outcome]deploy.Outcome{judge.Worse: deploy.Stop, judge.NoWorse: deploy.Pass}[reading.Outcome]
+	if outcome == "" {
+		outcome = deploy.Hold
+	}
+	return deploy.Verdict{Outcome: outcome, Words: reading.Words, Figures: figures}, nil
+}
+
+// forget keeps the memory small: what is left out is read again when needed.
+func (j *Judge) forget(but deploy.RolloutID) {
+	for id := range j.seen {
+		if len(j.seen) > 64 && id != but {
+			delete(j.seen, id)
+		}
+	}
+}
+
+// belongs reports whether counts are of this rollout's canary or baseline.
+func belongs(r deploy.Rollout, c deploy.Counters) bool {
+	if c.ServiceID != r.ServiceID || c.Environment != r.Environment || c.Since.Before(r.Created.Add(-time.Second)) {
+		return false
+	}
+	return c.Role == deploy.Canary && c.ReleaseID == r.ReleaseID || c.Role == deploy.Baseline && c.ReleaseID == r.FromReleaseID
+}
+
+// sum adds up the groups that have been one side of the comparison.
+func sum(groups map[string]deploy.Counters) control.Arm {
+	a := control.Arm{Slow: make([]int64, len(deploy.LatencyBounds))}
+	for _, c := range groups {
+		a.Requests += c.Requests
+		a.Errors += c.Errors
+		for i := range a.Slow {
+			a.Slow[i] += c.Slow(i)
+		}
+	}
+	return a
+}
+
+func sampleOf(r deploy.Rollout, canary, baseline control.Arm, reading judge.Reading, now time.Time) control.Sample {
+	s := control.Sample{RolloutID: r.ID, Time: now.UTC(), Share: r.Share(), Canary: canary, Baseline: baseline,
+		Outcome: string(reading.Outcome), Words: reading.Words, Have: reading.Have, Need: reading.Need}
 	for _, m := range reading.Metrics {
-		s.Metrics = append(s.Metrics, control.Metric{Name: m.Name, Evidence: m.Evidence, Canary: m.Canary, Baseline: m.Baseline, Boundary: m.Boundary, Bound: m.Bound})
+		if math.IsInf(m.LogE, 0) {
+			m.LogE = -50 // JSON has no infinity; this is as good as no evidence.
+		}
+		s.Metrics = append(s.Metrics, control.Metric(m))
 	}
 	return s
 }

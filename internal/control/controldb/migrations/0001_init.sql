@@ -1,23 +1,16 @@
 -- +goose Up
-create table arm (
-  org text not null,
-  rollout_id text not null,
-  grp text not null,
-  doc text not null,
-  primary key (rollout_id, grp)
+create table control_group (
+    org        text   not null,
+    rollout_id text   not null,
+    role       text   not null,
+    grp        text   not null,
+    counters   text   not null, -- JSON, the last that were seen
+    primary key (rollout_id, role, grp)
 );
-
-create table look (
-  org text not null,
-  rollout_id text not null primary key,
-  at bigint not null,
-  doc text not null
-);
-
-create table sample (
-  org text not null,
-  rollout_id text not null,
-  at bigint not null,
-  doc text not null,
-  primary key (rollout_id, at)
+create table control_sample (
+    org        text   not null,
+    rollout_id text   not null,
+    at         bigint not null,
+    body       text   not null, -- JSON
+    primary key (rollout_id, at)
 );
