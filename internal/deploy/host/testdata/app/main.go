@@ -21,6 +21,9 @@ func main() {
 		os.Exit(3)
 	}
 	fail, _ := strconv.ParseFloat(os.Getenv("FAIL"), 64)
+	if b, err := os.ReadFile("/fail"); err == nil { // a fault that is in the image
+		fail, _ = strconv.ParseFloat(string(b), 64)
+	}
 	http.HandleFunc("/readyz", func(w http.ResponseWriter, r *http.Request) {
 		if os.Getenv("NEVER_READY") != "" {
 			w.WriteHeader(503)
