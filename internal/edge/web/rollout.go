@@ -56,3 +56,11 @@ func newest(points []Point, n int) []Point {
 	slices.Reverse(out)
 	return out
 }
+
+func rollbackQuestion(r Rollout) string {
+	q := "Take " + r.Service + " in " + r.Environment + " back"
+	if r.BackTo != "" {
+		q += " to " + r.BackTo
+	}
+	return q + "?"
+}
