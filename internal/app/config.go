@@ -39,6 +39,7 @@ type IdentityConf struct {
 type RunnerConf struct {
 	Slots      int    `yaml:"slots" doc:"Jobs that run at a time. As many as processors, at least 2, if absent."`
 	Network    string `yaml:"network" doc:"What jobs may reach: other machines, or nothing." enum:"egress,none" default:"egress"`
+	CacheSeed  string `yaml:"cache_seed" doc:"Folder that a repository's first tool cache is a copy of, so that the first run need not compile everything cold."`
 	Unconfined bool   `yaml:"unconfined" doc:"Run jobs and services without confinement where the machine cannot confine. Every provenance then says so." default:"false"`
 }
 

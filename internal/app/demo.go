@@ -109,6 +109,7 @@ Everything is real: git, builds, signatures, processes, requests. Only the peopl
 			return fault.New(fault.Conflict, "the demo did not go as it should: %s", fault.Sentence(err))
 		}
 	}
+	d.keepCache()
 	d.epilogue()
 	d.report()
 	if !d.rep.ok() {

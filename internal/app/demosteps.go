@@ -57,6 +57,7 @@ func (d *demo) start(ctx context.Context) error {
 	c, err := Configure("", func(c *Config) {
 		c.Listen, c.Data = l.Addr().String(), filepath.Join(d.dir, "data")
 		c.Log.Level = "warn"
+		c.Runner.CacheSeed = demoCache()
 	})
 	if err != nil {
 		return err
@@ -95,6 +96,29 @@ func (d *demo) stopLoad() {
 	if d.loadStop != nil {
 		d.loadStop()
 		d.loadStop = nil
+	}
+}
+
+// demoCache is where the demo keeps what it compiled for the next time: the
+// packages of the example, below the user's own cache folder.
+func demoCache() string {
+	dir, err := os.UserCacheDir()
+	if err != nil {
+		return ""
+	}
+	return filepath.Join(dir, "weir", "demo-cache")
+}
+
+// keepCache is for the next demo; failing to keep it costs that one a minute.
+func (d *demo) keepCache() {
+	to := demoCache()
+	from := filepath.Join(d.sys.Config.Data, "cache", d.repo, string(pipeline.Landed))
+	if _, err := os.Stat(to); err == nil || to == "" || d.repo == "" {
+		return
+	}
+	if err := os.MkdirAll(filepath.Dir(to), 0o700); err == nil {
+		_ = os.CopyFS(to+".new", os.DirFS(from))
+		_ = os.Rename(to+".new", to)
 	}
 }
 

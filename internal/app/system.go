@@ -206,7 +206,7 @@ func (s *System) openPipeline(ctx context.Context) error {
 		return s.append(ctx, tx, e.Actor, e.Action, e.Subject, e.Data)
 	})
 	dir := logs.New(s.data.join("logs"))
-	runner, err := local.New(local.Config{Data: s.data.path, Network: confine.Network(s.Config.Runner.Network), Unconfined: s.Config.Runner.Unconfined})
+	runner, err := local.New(local.Config{Data: s.data.path, Network: confine.Network(s.Config.Runner.Network), Unconfined: s.Config.Runner.Unconfined, Seed: s.Config.Runner.CacheSeed})
 	if err != nil {
 		return err
 	}

@@ -2,8 +2,12 @@ package source
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
+
+// maxUpdates bounds one push.
+const maxUpdates = 1000
 
 // Push is what a client wants to do to refs.
 type Push struct {
@@ -23,10 +27,11 @@ func (u Update) deletes() bool { return u.New == ZeroRevision }
 
 // pushState is what judging a push looks at.
 type pushState struct {
-	trunk       string            // branch name
-	refs        map[string]string // current revisions by full name
-	isAncestor  func(old, new string) bool
+	trunk       string                     // branch name
+	refs        map[string]string          // current revisions by full name
 	onTrunk     func(revision string) bool // also true for what this push bootstraps
+	kind        map[string]string          // of the objects that refs would point to: commit, tag, ...
+	declaration string                     // what is wrong with the weir.yaml of a bootstrap, if anything
 	openChanges map[string]bool            // branches with an open change
 }
 
@@ -44,6 +49,30 @@ func (s pushState) bootstrap(updates []Update) bool {
 	return false
 }
 
+// inTheWay names a ref, there or in this push, that cannot exist beside
+// another since git keeps refs as files in folders. Rows would allow it, and
+// then no cache could follow them.
+func (s pushState) inTheWay(ref string, updates []Update) string {
+	clash := func(other string) bool {
+		return strings.HasPrefix(ref, other+"/") || strings.HasPrefix(other, ref+"/")
+	}
+	var found []string
+	for name := range s.refs {
+		if clash(name) {
+			found = append(found, name)
+		}
+	}
+	for _, u := range updates {
+		if !u.deletes() && clash(u.Ref) {
+			found = append(found, u.Ref)
+		}
+	}
+	if len(found) == 0 {
+		return ""
+	}
+	return slices.Min(found)
+}
+
 // judge returns a sentence for each update that is refused. One refusal refuses
 // the whole push. It is pure.
 func judge(p Push, s pushState) []string {
@@ -54,15 +83,28 @@ func judge(p Push, s pushState) []string {
 			no("The push option %q is not known. Weir understands change and title=TEXT.", o)
 		}
 	}
+	if len(p.Updates) > maxUpdates {
+		return append(refused, fmt.Sprintf("A push may move at most %d refs, not %d. Push in smaller steps.", maxUpdates, len(p.Updates)))
+	}
 	boot := s.bootstrap(p.Updates)
+	if boot && s.declaration != "" {
+		no("%s would be refused later, so it cannot be the first:\n%s", s.trunk, s.declaration)
+	}
 	for _, u := range p.Updates {
 		name, isBranch := strings.CutPrefix(u.Ref, "refs/heads/")
 		tag, isTag := strings.CutPrefix(u.Ref, "refs/tags/")
 		switch {
 		case !isBranch && !isTag:
 			no("%s is neither a branch nor a tag. Push to refs/heads/NAME or refs/tags/NAME.", u.Ref)
-		case isBranch && !branchRe.MatchString(name) || isTag && !branchRe.MatchString(tag):
-			no("%q is not a name for a branch or tag here. Use letters, digits, dots, hyphens, underscores and slashes, and do not start with a hyphen or dot.", name+tag)
+		case isBranch && !validName(name) || isTag && !validName(tag):
+			short := strings.TrimPrefix(strings.TrimPrefix(u.Ref, "refs/heads/"), "refs/tags/")
+			no("%q is not a name for a branch or tag here. Use letters, digits, dots, hyphens, underscores and slashes, at most %d, and let no part start with a hyphen or dot, or end with a dot or .lock.", short, maxName)
+		case !u.deletes() && s.inTheWay(u.Ref, p.Updates) != "":
+			no("%s cannot be made while there is %s: one would have to be a file and a folder at once. Choose another name.", u.Ref, s.inTheWay(u.Ref, p.Updates))
+		case !u.deletes() && isBranch && s.kind[u.New] != "commit":
+			no("A branch points to a commit, and %.12s is none.", u.New)
+		case !u.deletes() && isTag && s.kind[u.New] != "commit" && s.kind[u.New] != "tag":
+			no("A tag points to a commit or is annotated, and %.12s is neither.", u.New)
 		case s.refs[u.Ref] != "" && s.refs[u.Ref] != u.Old, s.refs[u.Ref] == "" && !u.creates():
 			no("%s has moved since you fetched it. Fetch, and push again.", u.Ref)
 		case isBranch && name == s.trunk:

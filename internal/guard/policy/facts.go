@@ -28,6 +28,9 @@ type Land struct {
 	OwnersOf       []Owned  `json:"owners_of"` // code owners needed, empty if not asked for
 	Checks         []Check  `json:"checks"`    // on Revision
 	NeedChecks     []string `json:"need_checks"`
+	// Declaration says what is wrong with the weir.yaml that would land: a
+	// trunk whose file cannot be read would have no rules.
+	Declaration string `json:"declaration,omitempty"`
 }
 
 // Review is one person's word on one revision.

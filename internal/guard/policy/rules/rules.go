@@ -18,7 +18,7 @@ func All() map[string][]policy.Rule {
 	return map[string][]policy.Rule{
 		policy.ActionLand: {
 			rule("change.fast_forward", fastForward), rule("change.reviewed", reviewed), rule("change.code_owners", codeOwners),
-			rule("change.checks_passed", checksPassed),
+			rule("change.checks_passed", checksPassed), rule("change.declaration", declaration),
 		},
 		policy.ActionAdmit: {
 			rule("artifact.landed", landed), rule("artifact.confined", confined), rule("artifact.evidence", evidence), rule("artifact.provenance", provenance),
@@ -29,7 +29,7 @@ func All() map[string][]policy.Rule {
 		},
 		// The next step of a rollout that was allowed to start: approvals were
 		// used by its start, so only what may have changed since is asked again.
-		policy.ActionStep: {rule("release.admitted", admitted), rule("release.not_bad", notBad), rule("environment.freeze", freeze)},
+		policy.ActionStep:     {rule("release.admitted", admitted), rule("release.not_bad", notBad), rule("environment.freeze", freeze)},
 		policy.ActionRollback: {rule("rollback.admitted_here", admittedHere), rule("rollback.not_bad", rollbackNotBad), rule("rollback.intact", intact)},
 	}
 }
@@ -145,6 +145,13 @@ func checksPassed(_ policy.Input, f policy.Land) policy.RuleResult {
 		return yes("No check is required.")
 	}
 	return yes("Passed on this revision: %s.", strings.Join(need, ", "))
+}
+
+func declaration(_ policy.Input, f policy.Land) policy.RuleResult {
+	if f.Declaration == "" {
+		return yes("Its weir.yaml can be read.")
+	}
+	return no([]string{"weir.yaml"}, []string{f.Author}, "Its weir.yaml cannot be read, and %s would have no rules: %s", f.Target, f.Declaration)
 }
 
 func landed(_ policy.Input, f policy.Admit) policy.RuleResult {

@@ -7,7 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"strings"
+	"sync"
 	"time"
 
 	"weir/internal/base/confine"
@@ -22,12 +22,16 @@ type Config struct {
 	Data       string          // the data folder; work and cache live below it
 	Network    confine.Network // what jobs may reach; empty is Egress
 	Unconfined bool            // run without protection; recorded with every attempt
+	Seed       string          // folder that a repository's first cache is a copy of; "" is none
 	// OnEgress is told every destination that a job reaches; nil allows all.
 	OnEgress func(job runner.Job, hostport string) error
 }
 
 // Runner implements runner.Runner.
-type Runner struct{ cfg Config }
+type Runner struct {
+	cfg    Config
+	caches sync.Mutex // held while a cache folder is made
+}
 
 // New returns a runner. What earlier processes left in the work folder is removed: their jobs run again elsewhere.
 func New(cfg Config) (*Runner, error) {
@@ -48,7 +52,7 @@ func New(cfg Config) (*Runner, error) {
 	if err := os.MkdirAll(work, 0o700); err != nil {
 		return nil, fmt.Errorf("make work folder: %w", err)
 	}
-	return &Runner{cfg}, nil
+	return &Runner{cfg: cfg}, nil
 }
 
 // remove is RemoveAll that also gets rid of folders without write permission, as Go's module cache makes them.
@@ -125,18 +129,6 @@ func (r *Runner) Run(ctx context.Context, rj runner.Job, h runner.Host, log *log
 }
 
 var errTimeout = errors.New("timed out")
-
-// cache is the folder of tool caches that this job may write.
-func (r *Runner) cache(j runner.Job) (string, error) {
-	trust := string(j.Trust)
-	for _, s := range []string{j.RepositoryID, trust} {
-		if s == "" || strings.ContainsAny(s, "/\\\x00") || strings.HasPrefix(s, ".") {
-			return "", fmt.Errorf("no cache folder for repository %q, trust %q", j.RepositoryID, trust)
-		}
-	}
-	dir := filepath.Join(r.cfg.Data, "cache", j.RepositoryID, trust)
-	return dir, os.MkdirAll(dir, 0o700)
-}
 
 // sandbox opens the job's own.
 func (j *job) sandbox(ctx context.Context) (*confine.Sandbox, error) {
