@@ -172,13 +172,13 @@ func Refusal(diags []strict.Diagnostic) error {
 }
 
 // Trunk returns the current trunk's revision and what it declares. The trunk of
-// a repository without weir.yaml is main. Revision is "" for an empty repository.
+// a repository is main. Revision is "" for an empty repository.
 func (c *Catalog) Trunk(ctx context.Context, repositoryID string) (revision string, f *File, err error) {
-	if revision, err = c.files.Head(ctx, repositoryID, "main"); err != nil || revision == "" {
-		return "", &File{Repository: RepositoryRules{Trunk: "main"}}, err
+	if revision, err = c.files.Head(ctx, repositoryID, TrunkName); err != nil || revision == "" {
+		return "", &File{Repository: RepositoryRules{Trunk: TrunkName}}, err
 	}
 	if f, err = c.At(ctx, repositoryID, revision); f == nil && err == nil {
-		f = &File{Repository: RepositoryRules{Trunk: "main", Reviews: Reviews{Required: 1}}}
+		f = &File{Repository: RepositoryRules{Trunk: TrunkName, Reviews: Reviews{Required: 1}}}
 	}
 	return revision, f, err
 }
@@ -219,7 +219,7 @@ func (c *Catalog) Ensure(ctx context.Context, tx *db.Tx, repositoryID string, f 
 		}
 		ref.Created = db.Time(at)
 		if ref.RepositoryID != repositoryID {
-			return nil, fault.New(fault.Conflict, "The service name %s belongs to another repository. Choose another name in %s.", s.Name, FileName)
+			return nil, fault.New(fault.Invalid, "The service name %s belongs to another repository. Choose another name in %s.", s.Name, FileName)
 		}
 		refs = append(refs, ref)
 	}

@@ -3,6 +3,10 @@ package catalog
 // FileName is where a repository declares its services.
 const FileName = "weir.yaml"
 
+// TrunkName is the branch that changes land on. It is the same everywhere:
+// which file holds the rules must not depend on the rules.
+const TrunkName = "main"
+
 // Document is weir.yaml as it is written. Keys come in the order of the five layers.
 type Document struct {
 	Weir       int                `yaml:"weir" doc:"Version of this file's format. 1 is the only one."`

@@ -49,9 +49,8 @@ func Parse(file string, src []byte, fallback string) (*File, []strict.Diagnostic
 	}
 	out := &File{Repository: doc.Repository}
 	r := &out.Repository
-	r.Trunk = cmpOr(r.Trunk, "main")
-	if r.Trunk != "main" {
-		// Which file holds the rules must not depend on the rules.
+	r.Trunk = cmpOr(r.Trunk, TrunkName)
+	if r.Trunk != TrunkName {
 		p.at("repository.trunk", "the trunk is main; another name such as %q is not supported yet", r.Trunk)
 	}
 	if !p.has("repository.reviews.required") {

@@ -26,6 +26,7 @@ type Check struct {
 	RepositoryID string
 	Revision     string
 	Name         string // "ci.yml/test"
+	Base         string // whose workflows it ran under, for a change; "" for a landed revision
 	RunID        RunID
 	JobID        JobID
 	State        string // pending, running, success, failure, skipped, cancelled

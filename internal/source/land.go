@@ -120,17 +120,26 @@ func (s *Service) target(ctx context.Context, changeID string) (c Change, repo c
 // gate gathers what the gate of a merge looks at. Every rule comes from head,
 // the target branch, and from nothing in the change.
 func (s *Service) gate(ctx context.Context, c Change, repo catalog.Repository, head string) (policy.Land, error) {
-	file, err := s.catalog.At(ctx, repo.ID, head)
-	if err != nil {
-		return policy.Land{}, err
-	}
 	rules := catalog.RepositoryRules{Trunk: c.Target, Reviews: catalog.Reviews{Required: 1}}
-	if file != nil {
+	file, err := s.catalog.At(ctx, repo.ID, head)
+	switch {
+	case fault.Is(err, fault.Invalid):
+		// A file that an older version of Weir could read and this one cannot:
+		// only what mends it may land, looked at by an owner.
+		rules.Reviews.CodeOwners = true
+	case err != nil:
+		return policy.Land{}, err
+	case file != nil:
 		rules = file.Repository
 	}
 	f := policy.Land{Repository: repo.ID, Change: c.ID, Target: c.Target, TargetRevision: head, Revision: c.Revision, RulesFrom: head,
 		Author: c.Author, NeedReviews: rules.Reviews.Required, NeedChecks: rules.RequiredChecks}
 	if f.FastForward, err = s.git.IsAncestor(ctx, repo.ID, head, c.Revision); err != nil {
+		return f, err
+	}
+	if _, err := s.catalog.At(ctx, repo.ID, c.Revision); fault.Is(err, fault.Invalid) {
+		f.Declaration = fault.Sentence(err)
+	} else if err != nil {
 		return f, err
 	}
 	patchsets, err := loadPatchsets(ctx, s.db, c.ID)

@@ -13,6 +13,8 @@ import (
 type Git interface {
 	// IsAncestor reports whether old is reachable from new.
 	IsAncestor(ctx context.Context, repositoryID, old, new string) (bool, error)
+	// Kind returns what an object is (commit, tag, tree, blob), "" if there is none.
+	Kind(ctx context.Context, repositoryID, object string) (string, error)
 	ReadFile(ctx context.Context, repositoryID, revision, path string) ([]byte, error)
 	List(ctx context.Context, repositoryID, revision, dir string) ([]string, error)
 	Checkout(ctx context.Context, repositoryID, revision, dir string) error

@@ -91,15 +91,29 @@ func (s *Service) Receive(ctx context.Context, p Push) (lines []string, err erro
 			head = u.New
 		}
 	}
-	for _, u := range p.Updates {
-		if u.deletes() || head == "" || head == ZeroRevision {
+	kind, declaration := map[string]string{}, ""
+	for _, u := range p.Updates[:min(len(p.Updates), maxUpdates)] {
+		if u.deletes() || !ValidRevision(u.New) {
 			continue
 		}
-		ok, err := s.git.IsAncestor(ctx, repo.ID, u.New, head)
-		if err != nil {
+		if kind[u.New], err = s.git.Kind(ctx, repo.ID, u.New); err != nil {
 			return nil, err
 		}
-		ancestors[[2]string{u.New, head}] = ok
+		switch {
+		case u.Ref == "refs/heads/"+trunk && kind[u.New] == "commit":
+			// A trunk with a file that cannot be read would have no rules.
+			if _, err := s.catalog.At(ctx, repo.ID, u.New); fault.Is(err, fault.Invalid) {
+				declaration = fault.Sentence(err)
+			} else if err != nil {
+				return nil, err
+			}
+		case strings.HasPrefix(u.Ref, "refs/tags/") && head != "" && head != ZeroRevision:
+			ok, err := s.git.IsAncestor(ctx, repo.ID, u.New, head)
+			if err != nil {
+				return nil, err
+			}
+			ancestors[[2]string{u.New, head}] = ok
+		}
 	}
 	who := identity.From(ctx)
 	err = s.db.Write(ctx, func(tx *db.Tx) error {
@@ -113,7 +127,7 @@ func (s *Service) Receive(ctx context.Context, p Push) (lines []string, err erro
 		if err != nil {
 			return err
 		}
-		st := pushState{trunk: trunk, refs: refs, openChanges: map[string]bool{},
+		st := pushState{trunk: trunk, refs: refs, openChanges: map[string]bool{}, kind: kind, declaration: declaration,
 			onTrunk: func(rev string) bool { return ancestors[[2]string{rev, head}] }}
 		for branch := range open {
 			st.openChanges[branch] = true
@@ -337,6 +351,9 @@ func (s *Service) Review(ctx context.Context, changeID, verdict, comment string)
 	if err != nil {
 		return Review{}, err
 	}
+	if err := mayReview(ctx, s.db, c, verdict); err != nil {
+		return Review{}, err
+	}
 	r := Review{ID: id.New("review"), Revision: c.Revision, By: who.Name, Verdict: verdict, Comment: comment, Time: s.now().UTC()}
 	// Signed first: a signature about a review that was then not stored is
 	// harmless, a stored review without its signature would not be.
@@ -349,17 +366,11 @@ func (s *Service) Review(ctx context.Context, changeID, verdict, comment string)
 		if err != nil {
 			return err
 		}
-		patchsets, err := loadPatchsets(ctx, tx, changeID)
-		if err != nil {
-			return err
-		}
-		switch {
-		case now.State != Open:
-			return fault.New(fault.Conflict, "Change #%d is %s; it cannot be reviewed any more.", now.Number, now.State)
-		case now.Revision != c.Revision:
+		if now.Revision != c.Revision {
 			return fault.New(fault.Conflict, "Change #%d got a new patchset while you reviewed. Look at it and review again.", now.Number)
-		case verdict == "approve" && (who.Name == now.Author || slices.ContainsFunc(patchsets, func(p Patchset) bool { return p.Pusher == who.Name })):
-			return fault.New(fault.Denied, "%s wrote part of change #%d and cannot approve it. Ask somebody else.", who.Name, now.Number)
+		}
+		if err := mayReview(ctx, tx, now, verdict); err != nil {
+			return err
 		}
 		if _, err := tx.Exec(ctx, "insert into review (org, id, change_id, revision, by_name, verdict, comment, at) values (?, ?, ?, ?, ?, ?, ?, ?)",
 			org, r.ID, c.ID, r.Revision, r.By, r.Verdict, r.Comment, r.Time.UnixMicro()); err != nil {
@@ -375,9 +386,33 @@ func (s *Service) Review(ctx context.Context, changeID, verdict, comment string)
 	return r, err
 }
 
+// mayReview refuses words on a change that has ended, and an author's consent.
+func mayReview(ctx context.Context, q db.Querier, c Change, verdict string) error {
+	who := identity.From(ctx).Name
+	if c.State != Open {
+		return fault.New(fault.Conflict, "Change #%d is %s; it cannot be reviewed any more.", c.Number, c.State)
+	}
+	patchsets, err := loadPatchsets(ctx, q, c.ID)
+	if err != nil {
+		return err
+	}
+	if verdict == "approve" && (who == c.Author || slices.ContainsFunc(patchsets, func(p Patchset) bool { return p.Pusher == who })) {
+		return fault.New(fault.Denied, "%s wrote part of change #%d and cannot approve it. Ask somebody else.", who, c.Number)
+	}
+	return nil
+}
+
 // Abandon ends a change without landing it. Its author or a maintainer may.
 func (s *Service) Abandon(ctx context.Context, changeID string) error {
-	if err := identity.Check(ctx, "change.open", org); err != nil {
+	c, err := loadChange(ctx, s.db, changeID)
+	if err != nil {
+		return err
+	}
+	who, owner := identity.From(ctx), ""
+	if who.Name == c.Author {
+		owner = who.ID
+	}
+	if err := identity.CheckOwn(ctx, "change.abandon", org, owner); err != nil {
 		return err
 	}
 	return s.db.Write(ctx, func(tx *db.Tx) error {
@@ -395,7 +430,7 @@ func (s *Service) Abandon(ctx context.Context, changeID string) error {
 		if err := s.announce(ctx, tx, FactChangeEnded, c.ID, map[string]string{"change_id": c.ID, "state": Abandoned}); err != nil {
 			return err
 		}
-		_, err = s.ledger.Append(ctx, tx, ledger.Entry{Actor: identity.From(ctx), Action: "change.abandoned", Subject: c.ID})
+		_, err = s.ledger.Append(ctx, tx, ledger.Entry{Actor: who, Action: "change.abandoned", Subject: c.ID})
 		return err
 	})
 }
@@ -414,7 +449,7 @@ func (s *Service) Report(ctx context.Context, c Check) error {
 
 // Tag names a revision, for good. Doing it again is no error.
 func (s *Service) Tag(ctx context.Context, repositoryID, name, revision string) error {
-	if !branchRe.MatchString(name) || !ValidRevision(revision) {
+	if !validName(name) || !ValidRevision(revision) {
 		return fault.New(fault.Invalid, "%q cannot be a tag.", name)
 	}
 	repo, err := s.catalog.Repository(ctx, repositoryID)

@@ -2,6 +2,7 @@ package source
 
 import (
 	"regexp"
+	"strings"
 	"time"
 )
 
@@ -93,6 +94,23 @@ var (
 	revisionRe = regexp.MustCompile(`^[0-9a-f]{40}$`)
 	branchRe   = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*$`)
 )
+
+// maxName bounds the name of a ref; each part of it becomes a file name.
+const maxName = 200
+
+// validName reports whether a branch or tag may have this name. Whatever git
+// itself would not write to disk must be refused here: rows are written first.
+func validName(name string) bool {
+	if len(name) > maxName || !branchRe.MatchString(name) || strings.Contains(name, "..") {
+		return false
+	}
+	for part := range strings.SplitSeq(name, "/") {
+		if strings.HasSuffix(part, ".") || strings.HasSuffix(part, ".lock") {
+			return false
+		}
+	}
+	return true
+}
 
 // ValidRevision reports whether s is a full revision.
 func ValidRevision(s string) bool { return revisionRe.MatchString(s) }

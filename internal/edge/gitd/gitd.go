@@ -4,7 +4,6 @@
 package gitd
 
 import (
-	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
@@ -102,7 +101,12 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case advertise:
 		err = h.advertise(ctx, w, r, repo, service)
 	case service == "upload-pack":
-		err = h.Repositories.Read(ctx, repo.ID, func(dir string) error { return h.serve(ctx, w, r, dir, service, nil) })
+		// Not under the lock: git reads beside a push well, and somebody who
+		// fetches slowly must hold up nobody.
+		var dir string
+		if dir, err = h.dir(ctx, repo); err == nil {
+			err = h.serve(ctx, w, r, body(w, r, h.MaxPush), dir, service, nil)
+		}
 	default:
 		err = h.receive(ctx, w, r, repo)
 	}
@@ -142,33 +146,45 @@ func refuse(w http.ResponseWriter, service string, advertise bool, err error) {
 func packet(s string) string { return fmt.Sprintf("%04x%s", len(s)+4, s) }
 
 func (h *Handler) advertise(ctx context.Context, w http.ResponseWriter, r *http.Request, repo catalog.Repository, service string) error {
-	return h.Repositories.Read(ctx, repo.ID, func(dir string) error {
-		w.Header().Set("Content-Type", "application/x-git-"+service+"-advertisement")
-		_, _ = io.WriteString(w, packet("# service=git-"+service+"\n")+"0000")
-		return h.serve(ctx, w, r, dir, service, nil, "--advertise-refs")
-	})
+	dir, err := h.dir(ctx, repo)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/x-git-"+service+"-advertisement")
+	_, _ = io.WriteString(w, packet("# service=git-"+service+"\n")+"0000")
+	return h.serve(ctx, w, r, nil, dir, service, nil, "--advertise-refs")
 }
 
-// receive runs a push alone in its repository.
-func (h *Handler) receive(ctx context.Context, w http.ResponseWriter, r *http.Request, repo catalog.Repository) error {
-	if r.ContentLength > h.MaxPush {
-		http.Error(w, h.tooLarge(), http.StatusRequestEntityTooLarge)
+// dir brings a repository in line and returns its folder.
+func (h *Handler) dir(ctx context.Context, repo catalog.Repository) (dir string, err error) {
+	err = h.Repositories.Read(ctx, repo.ID, func(d string) error {
+		dir = d
 		return nil
+	})
+	return dir, err
+}
+
+// receive runs a push alone in its repository, once all of it has arrived: a
+// slow sender must not keep the repository from the others.
+func (h *Handler) receive(ctx context.Context, w http.ResponseWriter, r *http.Request, repo catalog.Repository) error {
+	spool, err := h.spool(w, r)
+	if err != nil {
+		return err
 	}
+	if spool == nil {
+		return nil // Refused, and told so.
+	}
+	defer spool.Close()
 	token, done := h.pending.add(&push{ctx: ctx, repositoryID: repo.ID})
 	defer done()
 	return h.Repositories.Write(ctx, repo.ID, func(dir string) error {
-		return h.serve(ctx, w, r, dir, "receive-pack", []string{socketVariable + "=" + h.Socket, tokenVariable + "=" + token})
+		return h.serve(ctx, w, r, spool, dir, "receive-pack", []string{socketVariable + "=" + h.Socket, tokenVariable + "=" + token})
 	})
-}
-
-func (h *Handler) tooLarge() string {
-	return fmt.Sprintf("This push is larger than the limit of %d MiB. Push in smaller steps, and keep large files out of git.", h.MaxPush>>20)
 }
 
 // serve lets git answer. Settings are given on its command line and nothing is
 // read from the machine's or the repository's own configuration of hooks.
-func (h *Handler) serve(ctx context.Context, w http.ResponseWriter, r *http.Request, dir, service string, env []string, extra ...string) error {
+func (h *Handler) serve(ctx context.Context, w http.ResponseWriter, r *http.Request, stdin io.Reader, dir, service string, env []string, extra ...string) error {
 	args := []string{
 		"-c", "core.hooksPath=" + h.HooksDir, "-c", "safe.directory=" + dir,
 		"-c", "transfer.fsckObjects=true", "-c", "receive.unpackLimit=1", "-c", "receive.advertisePushOptions=true",
@@ -182,19 +198,9 @@ func (h *Handler) serve(ctx context.Context, w http.ResponseWriter, r *http.Requ
 		cmd.Env = append(cmd.Env, "GIT_PROTOCOL="+p)
 	}
 	cmd.WaitDelay = 2 * time.Second
-	if len(extra) == 0 {
+	if stdin != nil {
 		w.Header().Set("Content-Type", "application/x-git-"+service+"-result")
-		// Compressed and not, a body is bounded; git itself bounds the pack.
-		var body io.Reader = http.MaxBytesReader(w, r.Body, h.MaxPush+1<<20)
-		if r.Header.Get("Content-Encoding") == "gzip" {
-			z, err := gzip.NewReader(body)
-			if err != nil {
-				http.Error(w, "The body is not gzip.", http.StatusBadRequest)
-				return nil
-			}
-			body = io.LimitReader(z, h.MaxPush+1<<20)
-		}
-		cmd.Stdin = body
+		cmd.Stdin = stdin
 	}
 	var stderr strings.Builder
 	cmd.Stdout, cmd.Stderr = w, &limited{w: &stderr, n: 4 << 10}

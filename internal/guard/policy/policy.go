@@ -227,7 +227,7 @@ func scope(facts json.RawMessage) string {
 
 func sameRules(a, b []RuleResult) bool {
 	return slices.EqualFunc(a, b, func(x, y RuleResult) bool {
-		return x.Rule == y.Rule && x.Allow == y.Allow && slices.Equal(x.Missing, y.Missing)
+		return x.Rule == y.Rule && x.Allow == y.Allow && x.Message == y.Message && slices.Equal(x.Missing, y.Missing) && slices.Equal(x.Who, y.Who)
 	})
 }
 

@@ -27,7 +27,7 @@ func (e *Engine) report(ctx context.Context, f journal.Fact) error {
 	case pipeline.FactRunCreated:
 	case pipeline.FactJobStarted, pipeline.FactJobFinished:
 		if b.Job == b.JobName && b.JobState != pipeline.Failure { // one job, one check: the fact says it all
-			return e.Checks.Report(ctx, pipeline.Check{RepositoryID: b.RepositoryID, Revision: b.Revision, Name: path.Base(b.Workflow) + "/" + b.JobName,
+			return e.Checks.Report(ctx, pipeline.Check{RepositoryID: b.RepositoryID, Revision: b.Revision, Name: path.Base(b.Workflow) + "/" + b.JobName, Base: base(b.Trust, b.Base),
 				RunID: b.RunID, JobID: b.JobID, State: checkState(b.JobState), Summary: b.JobReason, At: f.Time})
 		}
 	default:
@@ -48,7 +48,7 @@ func (e *Engine) report(ctx context.Context, f journal.Fact) error {
 // Checks folds a run into its checks: one for each job id, or only the one named. A matrix is one check, green when all of it is.
 func Checks(r pipeline.Run, only string) []pipeline.Check {
 	file := path.Base(r.Workflow)
-	c := pipeline.Check{RepositoryID: r.RepositoryID, Revision: r.Revision, RunID: r.ID, At: r.Created}
+	c := pipeline.Check{RepositoryID: r.RepositoryID, Revision: r.Revision, Base: base(r.Trust, r.Base), RunID: r.ID, At: r.Created}
 	if r.State == pipeline.Refused {
 		// The file fails as a whole and so does each check that a merge may wait for.
 		c.Name, c.State, c.Summary, c.At = file, "failure", r.Reason, r.Finished
@@ -87,6 +87,14 @@ func Checks(r pipeline.Run, only string) []pipeline.Check {
 		}
 	}
 	return out
+}
+
+// base is what a check counts under: a result for a change holds only as long as its target is what it was.
+func base(t pipeline.Trust, revision string) string {
+	if t == pipeline.Change {
+		return revision
+	}
+	return ""
 }
 
 // worse orders states: what is not decided yet hides what is, and a failure hides everything.

@@ -53,7 +53,7 @@ func (s *Store) Create(ctx context.Context, r pipeline.Run) (created bool, err e
 		res, err := tx.Exec(ctx, `insert into pipeline_run (org, id, repository_id, repository, workflow, name, title, event, ref, base, revision, trust,
 			change_id, change_number, patchset, actor, state, attempt, reason, diagnostics, plan, github, cancel, created, started, finished, version)
 			values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, '', ?, ?, ?, 1)
-			on conflict (org, repository_id, revision, workflow, trust, change_id) do nothing`,
+			on conflict (org, repository_id, revision, base, workflow, trust, change_id) do nothing`,
 			r.Org, r.ID, r.RepositoryID, r.Repository, r.Workflow, r.Name, r.Title, r.Event, r.Ref, r.Base, r.Revision, r.Trust,
 			r.ChangeID, r.ChangeNumber, r.Patchset, r.Actor, r.State, r.Attempt, r.Reason, enc.diagnostics, enc.plan, enc.github,
 			db.Micros(r.Created), db.Micros(r.Started), db.Micros(r.Finished))

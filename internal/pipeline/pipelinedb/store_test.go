@@ -213,3 +213,18 @@ func TestCachesAreFoundByScopeThenPrefixThenAge(t *testing.T) {
 		}
 	})
 }
+
+func TestTheSameRevisionUnderANewBaseRunsAgainAndOnlyOnce(t *testing.T) {
+	dbtest.Each(t, func(t *testing.T, d *db.DB) {
+		s := open(t, d)
+		create(t, s, sample("r1", "change_1", 1))
+		moved := sample("r1", "change_1", 2)
+		moved.Base = "b2"
+		create(t, s, moved)
+		again := sample("r1", "change_1", 2)
+		again.Base = "b2"
+		if created, err := s.Create(t.Context(), again); err != nil || created {
+			t.Errorf("Create() = %v, %v; want no second run under the same base", created, err)
+		}
+	})
+}

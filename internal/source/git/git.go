@@ -83,7 +83,7 @@ func (c *Cache) Read(ctx context.Context, repositoryID string, fn func(dir strin
 		return err
 	}
 	s.RLock()
-	if s.version == want && want > 0 {
+	if s.version == want && want > 0 && c.exists(repositoryID) {
 		defer s.RUnlock()
 		return fn(c.Dir(repositoryID))
 	}
@@ -133,11 +133,10 @@ func (c *Cache) sync(ctx context.Context, repositoryID string, s *state) error {
 		return err
 	}
 	dir := c.Dir(repositoryID)
-	_, statErr := os.Stat(filepath.Join(dir, "HEAD"))
-	if version == s.version && statErr == nil && version > 0 {
+	if version == s.version && c.exists(repositoryID) && version > 0 {
 		return nil
 	}
-	if statErr != nil {
+	if !c.exists(repositoryID) {
 		if _, err := run(ctx, "", nil, "init", "--quiet", "--bare", "--initial-branch=main", dir); err != nil {
 			return err
 		}
@@ -154,6 +153,12 @@ func (c *Cache) sync(ctx context.Context, repositoryID string, s *state) error {
 	return nil
 }
 
+// exists reports whether there is a repository on disk.
+func (c *Cache) exists(repositoryID string) bool {
+	_, err := os.Stat(filepath.Join(c.Dir(repositoryID), "HEAD"))
+	return err == nil
+}
+
 func removeStaleLocks(dir string) {
 	_ = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err == nil && d.IsDir() && d.Name() == "objects" {
@@ -167,7 +172,7 @@ func removeStaleLocks(dir string) {
 }
 
 // syncPacks indexes what the blob store has and the folder has not. A marker
-// beside the pack names the blob, since git names packs by its own hash.
+// beside the packs is named after the blob and holds git's own name of the pack.
 func (c *Cache) syncPacks(ctx context.Context, repositoryID, dir string) error {
 	rows, err := c.db.Query(ctx, "select seq, digest from git_pack where repository_id = ? order by seq", repositoryID)
 	packs, err := db.Collect(rows, err, func(r *sql.Rows) (p pack, err error) { return p, r.Scan(&p.seq, &p.digest) })
@@ -176,23 +181,38 @@ func (c *Cache) syncPacks(ctx context.Context, repositoryID, dir string) error {
 	}
 	for _, p := range packs {
 		marker := filepath.Join(dir, "weir-pack-"+p.digest.Hex())
-		if _, err := os.Stat(marker); err == nil {
+		if indexed(dir, marker) {
 			continue
 		}
 		r, _, err := c.blobs.Open(ctx, p.digest)
 		if err != nil {
 			return fmt.Errorf("pack %d: %w", p.seq, err)
 		}
-		_, err = run(ctx, dir, r, "index-pack", "--stdin", "--fix-thin")
+		out, err := run(ctx, dir, r, "index-pack", "--stdin", "--fix-thin")
 		r.Close()
 		if err != nil {
 			return fmt.Errorf("pack %d: %w", p.seq, err)
 		}
-		if err := os.WriteFile(marker, nil, 0o600); err != nil {
+		name := strings.TrimPrefix(strings.TrimSpace(string(out)), "pack\t")
+		if err := os.WriteFile(marker, []byte(name), 0o600); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// indexed reports whether the pack of a marker is there.
+func indexed(dir, marker string) bool {
+	name, err := os.ReadFile(marker)
+	if err != nil || len(name) == 0 {
+		return false
+	}
+	for _, ext := range []string{".pack", ".idx"} {
+		if _, err := os.Stat(filepath.Join(dir, "objects", "pack", "pack-"+string(name)+ext)); err != nil {
+			return false
+		}
+	}
+	return true
 }
 
 func (c *Cache) syncRefs(ctx context.Context, repositoryID, dir string) error {

@@ -28,10 +28,32 @@ func (c *Cache) IsAncestor(ctx context.Context, repositoryID, old, new string) (
 		return false, err
 	}
 	_, err := c.ask(ctx, repositoryID, nil, "merge-base", "--is-ancestor", old, new)
-	if exitCode(err) == 1 {
+	switch exitCode(err) {
+	case 1:
 		return false, nil
+	case 128: // A tag may point to a file, say, which nothing descends from.
+		out, kerr := c.ask(ctx, repositoryID, strings.NewReader(old+"^{commit}\n"+new+"^{commit}\n"), "cat-file", "--batch-check")
+		if kerr == nil && bytes.Contains(out, []byte("missing")) {
+			return false, nil
+		}
 	}
 	return err == nil, err
+}
+
+// Kind returns what an object is, or "" if there is none.
+func (c *Cache) Kind(ctx context.Context, repositoryID, object string) (string, error) {
+	if err := revision(object); err != nil {
+		return "", err
+	}
+	out, err := c.ask(ctx, repositoryID, strings.NewReader(object+"\n"), "cat-file", "--batch-check=%(objecttype)")
+	if err != nil {
+		return "", err
+	}
+	kind := strings.TrimSpace(string(out))
+	if strings.HasSuffix(kind, "missing") {
+		return "", nil
+	}
+	return kind, nil
 }
 
 // clean refuses a path that leaves the tree.

@@ -27,8 +27,8 @@ create table pipeline_run (
     started       bigint  not null,
     finished      bigint  not null,
     version       bigint  not null,
-    -- A fact delivered twice makes no second run.
-    unique (org, repository_id, revision, workflow, trust, change_id)
+    -- A fact delivered twice makes no second run. The same revision under a new base does: other rules, other workflows.
+    unique (org, repository_id, revision, base, workflow, trust, change_id)
 );
 create index pipeline_run_active on pipeline_run (id) where finished = 0;
 create index pipeline_run_change on pipeline_run (change_id) where finished = 0;
