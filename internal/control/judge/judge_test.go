@@ -8,61 +8,16 @@ import (
 	"gonum.org/v1/gonum/stat/distuv"
 )
 
-// scenario draws a comparison look by look, as a rollout sees it.
-type scenario struct {
-	rps, base, times float64 // requests a second and arm; baseline's error rate; canary's, in multiples
-	shape            float64 // of a gamma that multiplies each interval's rate; 0 is none
-	looks            int     // one every five seconds
-}
-
-// stops says after how many canary requests the judge stopped, or -1.
-func (s scenario) stops(c Config, r *rand.Rand) int64 {
-	var canary, baseline Arm
-	draw := func(mean float64) int64 {
-		if mean <= 0 {
-			return 0
-		}
-		return int64(distuv.Poisson{Lambda: mean, Src: r}.Rand())
-	}
-	for range s.looks {
-		gc, gb := 1.0, 1.0
-		if s.shape > 0 {
-			g := distuv.Gamma{Alpha: s.shape, Beta: s.shape, Src: r}
-			gc, gb = g.Rand(), g.Rand()
-		}
-		canary.Requests += draw(s.rps * 5)
-		baseline.Requests += draw(s.rps * 5)
-		canary.Errors += draw(s.rps * 5 * s.base * s.times * gc)
-		baseline.Errors += draw(s.rps * 5 * s.base * gb)
-		if m := errorsOf(c, canary, baseline); m.LogE >= m.Limit {
-			return canary.Requests
-		}
-	}
-	return -1
-}
-
-// Simulate returns the share of replications that were stopped.
-func simulate(c Config, s scenario, n int) float64 {
-	r := rand.New(rand.NewPCG(1, 2))
-	stopped := 0
-	for range n {
-		if s.stops(c, r) >= 0 {
-			stopped++
-		}
-	}
-	return float64(stopped) / float64(n)
-}
-
 const replications = 2000
 
 func TestFalseStopsStayBelowAlpha(t *testing.T) {
 	c := Default()
-	for _, s := range []scenario{
+	for _, s := range []Scenario{
 		{20, 0.005, 1, 0, 360}, {200, 0.001, 1, 0, 360}, {20, 0.05, 1, 0, 360},
 		{20, 0.005, 1, 2, 360},        // bursts, which the model does not know
 		{20, 0.005, c.Margin, 0, 360}, // exactly at the margin: the worst that is still no worse
 	} {
-		if got := simulate(c, s, replications); got > c.Alpha {
+		if got := Simulate(c, s, replications); got > c.Alpha {
 			t.Errorf("%+v: %.2f %% stopped; want at most %.2f %%", s, 100*got, 100*c.Alpha)
 		}
 	}
