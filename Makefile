@@ -58,7 +58,7 @@ generate: ## Make generated files again: pages, reference
 
 .PHONY: bench
 bench: build ## Measure; writes bench/results.tsv
-	@$(GO) run ./bench
+	@mkdir -p bench && $(GO) build -o bin/bench ./internal/app/bench && bin/bench $(BIN) bench/results.tsv
 
 .PHONY: dogfood
 dogfood: build ## Weir's own repository through a running Weir

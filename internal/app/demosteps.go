@@ -323,8 +323,15 @@ func (d *demo) back(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	// What was under way when traffic moved may still answer.
+	if err := d.await(ctx, 10*time.Second, "1.1.0 to have answered its last request", func() (bool, error) {
+		return time.Since(d.load.lastOf("1.1.0")) > 500*time.Millisecond, nil
+	}); err != nil {
+		return err
+	}
+	last := d.load.lastOf("1.1.0").Sub(ended.Decided)
 	ok := ended.State == deploy.Completed && strings.HasPrefix(env.Version, "1.0.0") && took < time.Second
-	d.rep.Rollback = demoOutcome{OK: ok, Outcome: "production serves " + env.Version, Version: env.Version, Digest: env.Digest, Times: map[string]int64{"asked_to_done": took.Milliseconds(), "decision_to_switch": ended.Finished.Sub(ended.Decided).Milliseconds()}}
+	d.rep.Rollback = demoOutcome{OK: ok, Outcome: "production serves " + env.Version, Version: env.Version, Digest: env.Digest, Times: map[string]int64{"asked_to_done": took.Milliseconds(), "decision_to_switch": ended.Finished.Sub(ended.Decided).Milliseconds(), "decision_to_last_old_response": last.Milliseconds()}}
 	d.line("Production is back on %s after %s: no build, no approval.", env.Version, took.Round(time.Millisecond))
 	if !ok {
 		return fault.New(fault.Conflict, "The rollback ended as %s on %s after %s; it should be 1.0.0 in under a second.", ended.State, env.Version, took)
@@ -407,6 +414,31 @@ type times struct {
 func newTimes() *times                     { return &times{time.Now(), map[string]int64{}} }
 func (t *times) mark(name string)          { t.set(name, time.Now()) }
 func (t *times) set(n string, w time.Time) { t.ms[n] = w.Sub(t.from).Milliseconds() }
+
+// baked adds how long a rollout took between its first share and all requests,
+// and how much of that it waited for more requests after the bake.
+func (t *times) baked(r deploy.Rollout, log []deploy.Decision) {
+	var first, held time.Time
+	var waited time.Duration
+	for _, d := range log {
+		switch d.Kind {
+		case "step":
+			if first.IsZero() {
+				first = d.At
+			}
+		case "held":
+			held = d.At
+		case "promoted":
+			if !held.IsZero() {
+				waited += d.At.Sub(held)
+				held = time.Time{}
+			}
+		}
+	}
+	if !first.IsZero() {
+		t.ms["baked"], t.ms["waited_for_events"] = r.Finished.Sub(first).Milliseconds(), waited.Milliseconds()
+	}
+}
 
 // change proposes, checks, reviews and lands one change of the example.
 func (d *demo) change(ctx context.Context, version string, narrate bool) (revision string, t *times, err error) {
@@ -606,10 +638,15 @@ func (d *demo) toProduction(ctx context.Context, t *times, rel deploy.Release, h
 	if err != nil {
 		return err
 	}
+	_, log, err := d.sys.deploy.Rollout(d.as["maintainer"], r.ID)
+	if err != nil {
+		return err
+	}
 	if ended.State != deploy.Completed {
 		return fault.New(fault.Conflict, "%s should be in production, but its rollout is %s: %s", rel.Version, ended.State, ended.Reason)
 	}
 	t.set("production_complete", ended.Finished)
+	t.baked(ended, log)
 	d.line("Production serves %s (%s).", rel.Version, how)
 	return nil
 }

@@ -20,6 +20,7 @@ type load struct {
 	mu       sync.Mutex
 	versions map[string]*counts // by the version that answered; "" is no answer
 	first    map[string]time.Time
+	last     map[string]time.Time
 	wg       sync.WaitGroup
 	sent     atomic.Int64
 }
@@ -33,7 +34,7 @@ type counts struct {
 const versionHeader = "Checkout-Version"
 
 func newLoad(url string, rate int) *load {
-	return &load{url: url, rate: rate, versions: map[string]*counts{}, first: map[string]time.Time{}}
+	return &load{url: url, rate: rate, versions: map[string]*counts{}, first: map[string]time.Time{}, last: map[string]time.Time{}}
 }
 
 // run sends until ctx ends, and waits for the answers.
@@ -85,6 +86,7 @@ func (l *load) one(ctx context.Context, client *http.Client, n int) {
 		l.versions[version], l.first[version] = c, time.Now()
 	}
 	c.Requests++
+	l.last[version] = time.Now()
 	if failed {
 		c.Failed++
 	}
@@ -98,6 +100,13 @@ func (l *load) seen(version string) (counts, time.Time) {
 		return *c, l.first[version]
 	}
 	return counts{}, time.Time{}
+}
+
+// lastOf is when a version answered last.
+func (l *load) lastOf(version string) time.Time {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.last[version]
 }
 
 // failedBut counts failures of everything but one version.
