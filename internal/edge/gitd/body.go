@@ -9,45 +9,37 @@ import (
 	"os"
 	"strconv"
 	"strings"
+
+	"weir/internal/base/fault"
 )
 
-// body returns what a client sends, unpacked and bounded.
-func body(w http.ResponseWriter, r *http.Request, limit int64) io.Reader {
-	var in io.Reader = http.MaxBytesReader(w, r.Body, limit+1<<20)
-	if r.Header.Get("Content-Encoding") == "gzip" {
-		in = &lazyGzip{in: in}
+// body returns what a client sends, unpacked. A body that says that it is gzip
+// and is not is the client's mistake.
+func body(r *http.Request) (io.Reader, error) {
+	if r.Header.Get("Content-Encoding") != "gzip" {
+		return r.Body, nil
 	}
-	return io.LimitReader(in, limit+1<<20)
-}
-
-// lazyGzip reports a body that is not gzip where it is read.
-type lazyGzip struct {
-	in io.Reader
-	z  *gzip.Reader
-}
-
-func (g *lazyGzip) Read(p []byte) (n int, err error) {
-	if g.z == nil {
-		if g.z, err = gzip.NewReader(g.in); err != nil {
-			return 0, fmt.Errorf("the body is not gzip: %w", err)
-		}
+	z, err := gzip.NewReader(r.Body)
+	if err != nil {
+		return nil, fault.Wrap(fault.Invalid, err, "The body of this request is not gzip, though it says so.")
 	}
-	return g.z.Read(p)
+	return z, nil
 }
 
 // spool keeps a push in a temporary file without a name. It returns nil if the
 // push was refused for its size: then git has been told, in its own protocol,
 // since a plain HTTP status would reach nobody's eyes.
 func (h *Handler) spool(w http.ResponseWriter, r *http.Request) (*os.File, error) {
+	in, err := body(r)
+	if err != nil {
+		refuse(w, "receive-pack", false, err)
+		return nil, nil
+	}
 	f, err := os.CreateTemp("", "weir-push-")
 	if err != nil {
 		return nil, err
 	}
 	_ = os.Remove(f.Name()) // It goes when it is closed.
-	var in io.Reader = r.Body
-	if r.Header.Get("Content-Encoding") == "gzip" {
-		in = &lazyGzip{in: in}
-	}
 	n, err := io.Copy(f, io.LimitReader(in, h.MaxPush+1))
 	if err == nil && n > h.MaxPush {
 		// What is left is read and dropped, up to a bound, so that git comes to

@@ -103,9 +103,14 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case service == "upload-pack":
 		// Not under the lock: git reads beside a push well, and somebody who
 		// fetches slowly must hold up nobody.
+		var in io.Reader
+		if in, err = body(r); err != nil {
+			refuse(w, service, false, err)
+			return
+		}
 		var dir string
 		if dir, err = h.dir(ctx, repo); err == nil {
-			err = h.serve(ctx, w, r, body(w, r, h.MaxPush), dir, service, nil)
+			err = h.serve(ctx, w, r, io.LimitReader(in, h.MaxPush), dir, service, nil)
 		}
 	default:
 		err = h.receive(ctx, w, r, repo)
@@ -136,7 +141,7 @@ func refuse(w http.ResponseWriter, service string, advertise bool, err error) {
 		_, _ = io.WriteString(w, packet("# service=git-"+service+"\n")+"0000"+packet("ERR Weir: "+fault.Sentence(err)))
 		return
 	}
-	status := map[fault.Kind]int{fault.Denied: http.StatusForbidden, fault.NotFound: http.StatusNotFound, fault.Unavailable: http.StatusInsufficientStorage}[fault.KindOf(err)]
+	status := map[fault.Kind]int{fault.Invalid: http.StatusBadRequest, fault.Denied: http.StatusForbidden, fault.NotFound: http.StatusNotFound, fault.Unavailable: http.StatusInsufficientStorage}[fault.KindOf(err)]
 	if status == 0 {
 		status = http.StatusInternalServerError
 	}
