@@ -92,5 +92,8 @@ func LintOutcome(findings []Finding) error {
 	if n == 0 {
 		return nil
 	}
+	if n == 1 {
+		return fault.New(fault.Invalid, "One error. Correct it; the server would refuse this.")
+	}
 	return fault.New(fault.Invalid, "%d errors. Correct them; the server would refuse this.", n)
 }
