@@ -105,7 +105,7 @@ const Topic = "approval"
 // For returns the consent given for a digest in an environment: the newest word
 // of each person, if it was yes.
 func (s *Approvals) For(ctx context.Context, digest, environment string) ([]policy.Approval, error) {
-	rows, err := s.db.Query(ctx, "select id, by_name, digest, environment, config_digest, verdict, expires, at from approval where digest = ? and environment = ? order by at", digest, environment)
+	rows, err := s.db.Query(ctx, "select id, by_name, digest, environment, config_digest, verdict, expires, at from approval where digest = ? and environment = ? order by at, id", digest, environment)
 	type word struct {
 		policy.Approval
 		verdict string

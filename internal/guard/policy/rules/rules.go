@@ -17,20 +17,20 @@ import (
 func All() map[string][]policy.Rule {
 	return map[string][]policy.Rule{
 		policy.ActionLand: {
-			rule("change.fast_forward", fastForward), rule("change.reviewed", reviewed), rule("change.code_owners", codeOwners),
-			rule("change.checks_passed", checksPassed), rule("change.declaration", declaration),
+			absolute("change.fast_forward", fastForward), rule("change.reviewed", reviewed), rule("change.code_owners", codeOwners),
+			rule("change.checks_passed", checksPassed), absolute("change.declaration", declaration),
 		},
 		policy.ActionAdmit: {
-			rule("artifact.landed", landed), rule("artifact.confined", confined), rule("artifact.evidence", evidence), rule("artifact.provenance", provenance),
+			rule("artifact.landed", landed), rule("artifact.confined", confined), absolute("artifact.evidence", evidence), absolute("artifact.provenance", provenance),
 		},
 		policy.ActionPromote: {
-			rule("release.admitted", admitted), rule("release.not_bad", notBad), rule("environment.after", after),
+			absolute("release.admitted", admitted), rule("release.not_bad", notBad), rule("environment.after", after),
 			rule("environment.approvals", approvals), rule("environment.freeze", freeze),
 		},
 		// The next step of a rollout that was allowed to start: approvals were
 		// used by its start, so only what may have changed since is asked again.
-		policy.ActionStep:     {rule("release.admitted", admitted), rule("release.not_bad", notBad), rule("environment.freeze", freeze)},
-		policy.ActionRollback: {rule("rollback.admitted_here", admittedHere), rule("rollback.not_bad", rollbackNotBad), rule("rollback.intact", intact)},
+		policy.ActionStep:     {absolute("release.admitted", admitted), rule("release.not_bad", notBad), rule("environment.freeze", freeze)},
+		policy.ActionRollback: {rule("rollback.admitted_here", admittedHere), rule("rollback.not_bad", rollbackNotBad), absolute("rollback.intact", intact)},
 	}
 }
 
@@ -42,6 +42,13 @@ func rule[F any](name string, eval func(in policy.Input, f F) policy.RuleResult)
 		}
 		return eval(in, f), nil
 	}}
+}
+
+// absolute is a rule that no exception passes.
+func absolute[F any](name string, eval func(in policy.Input, f F) policy.RuleResult) policy.Rule {
+	r := rule(name, eval)
+	r.Absolute = true
+	return r
 }
 
 func yes(msg string, args ...any) policy.RuleResult {
