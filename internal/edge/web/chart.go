@@ -215,6 +215,10 @@ func drawCascade(r Rollout) cascade {
 		return c
 	}
 	wide := 100 / float64(n)
+	now := r.Now
+	if !r.Live && !r.Ended.IsZero() {
+		now = r.Ended
+	}
 	before := cascadeHigh
 	var words []string
 	for i, s := range r.Steps {
@@ -227,7 +231,7 @@ func drawCascade(r Rollout) cascade {
 		case !s.Entered.IsZero():
 			done = 0.98
 			if s.Bake > 0 {
-				done = math.Min(0.98, float64(r.Now.Sub(s.Entered))/float64(s.Bake))
+				done = math.Min(0.98, float64(now.Sub(s.Entered))/float64(s.Bake))
 			}
 			if !r.Live && r.State.Kind == "ok" {
 				done = 1

@@ -50,7 +50,7 @@ func headline(v Overview) headlineText {
 			what = "One real rollback"
 		}
 		return headlineText{fmt.Sprintf("No drill yet. %s took %s.", what, took(worst)),
-			"Measured from the decision to the last answer of the old version. A drill measures the same on purpose, before it is needed; measured drills appear here."}
+			"Measured from the decision until every request went to the other release. A drill measures the same on purpose, before it is needed."}
 	case drilled == 0:
 		return headlineText{"Not measured yet.", "No drill yet: measured rollbacks appear here. A real rollback is measured too: weir rollback SERVICE ENVIRONMENT."}
 	}

@@ -26,7 +26,7 @@ func (s *Site) overview(r *http.Request) (page, error) {
 		return page{}, err
 	}
 	return page{title: "Recovery readiness", nav: "overview", crumbs: []Link{{Text: "Overview"}}, body: both(overviewPage(v), approvals(v)),
-		path: "/live", topics: []string{"overview"},
+		path: "/live", topics: []string{"overview"}, slow: true,
 		parts: []part{{"answer", answer(v)}, {"ready", readiness(v)}, {"needs", needs(v)}, {"matrix", matrix(v)}}}, nil
 }
 

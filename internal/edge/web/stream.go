@@ -2,6 +2,7 @@ package web
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"hash/maphash"
 	"net/http"
@@ -57,18 +58,42 @@ func (s *Site) stream(f pageFunc) http.Handler {
 				_ = out.send("over", "", "1")
 				return
 			}
-			select {
-			case <-ctx.Done():
+			if !s.wait(ctx, woken, pulse.C, p.slow) {
 				return
-			case <-woken:
-			case <-pulse.C:
-				quiet++
 			}
+			quiet++
 			if p, err = f(r); err != nil {
 				return
 			}
 		}
 	})
+}
+
+// wait returns when it is time to look again; false once the reader has left. A
+// page that costs much is looked at every fifth pulse, and at most once a pulse.
+func (s *Site) wait(ctx context.Context, woken <-chan struct{}, pulse <-chan time.Time, slow bool) bool {
+	if !slow {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-woken:
+		case <-pulse:
+		}
+		return true
+	}
+	due := false
+	for n := 1; ; n++ {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-woken:
+			due = true
+		case <-pulse:
+			if due || n >= 5 {
+				return true
+			}
+		}
+	}
 }
 
 // changed renders the parts that are not as they were sent last.

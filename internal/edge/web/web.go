@@ -135,6 +135,7 @@ type page struct {
 	topics []string
 	path   string // of the stream, "" if nothing lives
 	over   bool   // nothing will change any more
+	slow   bool   // costs much to look at: between wake-ups, look seldom
 }
 
 // part is an element that is replaced when it changes.

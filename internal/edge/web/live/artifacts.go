@@ -1,0 +1,160 @@
+package live
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"strings"
+
+	"weir/internal/artifact"
+	"weir/internal/deploy"
+	"weir/internal/edge/web"
+	"weir/internal/guard/identity"
+	"weir/internal/guard/ledger"
+)
+
+// Artifacts implements web.Data.
+func (d *Data) Artifacts(ctx context.Context) ([]web.ArtifactRow, error) {
+	all, err := d.Config.Artifact.List(ctx, artifact.Filter{Limit: 100})
+	if err != nil {
+		return nil, err
+	}
+	rows := make([]web.ArtifactRow, len(all))
+	for i, a := range all {
+		rows[i] = artifactRow(a)
+	}
+	return rows, nil
+}
+
+func artifactRow(a artifact.Artifact) web.ArtifactRow {
+	return web.ArtifactRow{ID: string(a.ID), Service: a.Service, Version: a.Version, Tag: a.Tag, Digest: a.Digest, Revision: a.Revision, Size: a.Size, Created: a.Created}
+}
+
+// Artifact implements web.Data.
+func (d *Data) Artifact(ctx context.Context, id string) (web.Artifact, error) {
+	a, err := d.Config.Artifact.Details(ctx, artifact.ID(id))
+	if err != nil {
+		return web.Artifact{}, err
+	}
+	image := d.host + "/" + a.Image()
+	v := web.Artifact{ArtifactRow: artifactRow(a.Artifact), Image: image, Author: a.Author, RunID: a.RunID, Verify: "weir verify " + image + " --trusted-root trusted_root.json"}
+	for _, e := range append(a.Evidence, a.Revision...) {
+		v.Evidence = append(v.Evidence, web.Evidence{ID: e.ID, Kind: e.PredicateType, About: strings.TrimPrefix(e.Subject, "gitCommit:"), Signer: e.Identity, Index: e.Index, At: e.Time})
+	}
+	for _, r := range a.Referrers {
+		kind := r.ArtifactType
+		if kind == "" {
+			kind = r.MediaType
+		}
+		v.Referrers = append(v.Referrers, web.Referrer{Digest: r.Digest, Type: kind, Size: r.Size})
+	}
+	decisions, err := d.Policy.Decisions(ctx, a.Digest)
+	if err != nil {
+		return v, err
+	}
+	for _, k := range decisions {
+		v.Decisions = append(v.Decisions, web.Decision{ID: k.ID, Action: k.Action, Allow: k.Allow, Rules: rulesOf(k.Rules), At: k.Time})
+	}
+	envs, err := d.Deploy.Environments(ctx)
+	if err != nil {
+		return v, err
+	}
+	for _, e := range envs {
+		w := web.Where{Environment: e.Service + " in " + e.Environment, State: healthOf(e)}
+		switch {
+		case e.Digest == a.Digest && e.Current != "":
+			w.Note = "since " + e.Since.UTC().Format("2 Jan 15:04:05") + " UTC"
+			if e.Last != "" {
+				w.Href = "/rollouts/" + string(e.Last)
+			}
+			v.Where = append(v.Where, w)
+		case e.Rollout != "":
+			if r, _, err := d.Deploy.Rollout(ctx, e.Rollout); err == nil && r.Digest == a.Digest && r.State != deploy.RollingBack {
+				w.State, w.Note, w.Href = web.Status{Kind: "run", Word: "Rolling out"}, percent(r.Share())+" of the requests", "/rollouts/"+string(r.ID)
+				v.Where = append(v.Where, w)
+			}
+		}
+	}
+	return v, nil
+}
+
+const entriesShown = 50
+
+// Audit implements web.Data.
+func (d *Data) Audit(ctx context.Context, f web.AuditFilter) (web.Audit, error) {
+	if err := identity.Check(ctx, "ledger.read", org); err != nil {
+		return web.Audit{}, err
+	}
+	head, err := d.Ledger.Head(ctx)
+	if err != nil {
+		return web.Audit{}, err
+	}
+	records, err := d.Ledger.List(ctx, ledger.Filter{Actor: f.Actor, Action: f.Action, Subject: f.Subject, Before: f.Before, Limit: entriesShown})
+	if err != nil {
+		return web.Audit{}, err
+	}
+	v := web.Audit{Origin: d.Ledger.Origin(), State: web.Status{Kind: "ok", Word: "Signed"}, Size: head.Size, Note: head.Note, Anchor: d.anchor(ctx)}
+	if parts := strings.Split(d.Ledger.VerifierKey(), "+"); len(parts) > 1 {
+		v.KeyID = parts[1]
+	}
+	if head.Size > 0 {
+		v.Root = base64.StdEncoding.EncodeToString(head.Root[:])
+	} else {
+		v.State = web.Status{Kind: "off", Word: "Empty"}
+	}
+	for _, r := range records {
+		e := entryOf(r)
+		v.Entries = append(v.Entries, e)
+		if r.ID == f.Open {
+			d.prove(ctx, r, e, &v)
+		}
+	}
+	if n := len(records); n == entriesShown && records[n-1].Position > 0 {
+		v.Older = records[n-1].Position
+	}
+	return v, nil
+}
+
+func (d *Data) prove(ctx context.Context, r ledger.Record, e web.Entry, v *web.Audit) {
+	p, err := d.Ledger.Prove(ctx, r.ID)
+	if err != nil {
+		v.ProofNote = "There is no proof yet: no checkpoint covers this entry. One is signed within a second."
+		if errors.Is(err, context.Canceled) {
+			v.ProofNote = ""
+		}
+		return
+	}
+	v.Proof = &web.Proof{Entry: e, Leaf: string(r.Leaf), Index: p.Index, TreeSize: p.TreeSize, Root: base64.StdEncoding.EncodeToString(p.RootHash)}
+	for _, h := range p.Hashes {
+		v.Proof.Hashes = append(v.Proof.Hashes, base64.StdEncoding.EncodeToString(h))
+	}
+}
+
+func entryOf(r ledger.Record) web.Entry {
+	e := web.Entry{ID: r.ID, Position: r.Position, At: r.Time, Actor: r.Actor, Action: r.Action, Subject: r.Subject, Kind: r.Kind, Hash: r.Hash}
+	e.System = r.Actor == "" || strings.HasPrefix(r.Actor, "weir/") || strings.HasPrefix(r.Actor, "system")
+	if r.Kind != "entry" {
+		e.Actor, e.Action = "weir/evidence", "signature"
+	}
+	e.Href = pageOf(r.Subject)
+	return e
+}
+
+// pageOf is the page of a thing, by the form of its id.
+func pageOf(id string) string {
+	kind, _, ok := strings.Cut(id, "_")
+	if !ok {
+		return ""
+	}
+	switch kind {
+	case "run":
+		return "/runs/" + id
+	case "rol":
+		return "/rollouts/" + id
+	case "change":
+		return "/changes/" + id
+	case "artifact":
+		return "/artifacts/" + id
+	}
+	return ""
+}
