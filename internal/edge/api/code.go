@@ -28,7 +28,8 @@ type Repository struct {
 	Head     string `json:"head" doc:"Revision of the trunk, empty before the first push."`
 }
 
-type named struct {
+// Named is the path of something that has a name.
+type Named struct {
 	Name string `path:"name"`
 }
 
@@ -61,7 +62,7 @@ func (s *server) repositories(a huma.API) {
 		}
 		return out, err
 	})
-	route(a, "GET", "/repositories/{name}/ref-log", "ref-log", "Every update of a repository's refs, newest first", func(ctx context.Context, in *named) ([]source.RefUpdate, error) {
+	route(a, "GET", "/repositories/{name}/ref-log", "ref-log", "Every update of a repository's refs, newest first", func(ctx context.Context, in *Named) ([]source.RefUpdate, error) {
 		r, err := s.Catalog.Repository(ctx, in.Name)
 		if err != nil {
 			return nil, err
@@ -79,7 +80,8 @@ type Change struct {
 	Gate []policy.RuleResult `json:"gate" doc:"What every rule says, were it landed now. Empty once it has ended."`
 }
 
-type changeID struct {
+// ChangeRef is the path of a change.
+type ChangeRef struct {
 	ID string `path:"id"`
 }
 
@@ -94,7 +96,7 @@ func (s *server) change(ctx context.Context, changeID string) (Change, error) {
 
 func (s *server) changes(a huma.API) {
 	route(a, "POST", "/repositories/{name}/changes", "open-change", "Propose to merge a pushed branch", func(ctx context.Context, in *struct {
-		named
+		Named
 		Body struct {
 			Branch string `json:"branch"`
 			Title  string `json:"title,omitempty"`
@@ -107,7 +109,7 @@ func (s *server) changes(a huma.API) {
 		return s.change(ctx, c.ID)
 	})
 	route(a, "GET", "/repositories/{name}/changes/{number}", "find-change", "A change by number", func(ctx context.Context, in *struct {
-		named
+		Named
 		Number int64 `path:"number"`
 	}) (Change, error) {
 		c, err := s.Source.Find(ctx, in.Name, in.Number)
@@ -130,11 +132,11 @@ func (s *server) changes(a huma.API) {
 		}
 		return s.Source.List(ctx, repo, in.State)
 	})
-	route(a, "GET", "/changes/{id}", "get-change", "A change with patchsets, reviews, checks and gate", func(ctx context.Context, in *changeID) (Change, error) {
+	route(a, "GET", "/changes/{id}", "get-change", "A change with patchsets, reviews, checks and gate", func(ctx context.Context, in *ChangeRef) (Change, error) {
 		return s.change(ctx, in.ID)
 	})
 	route(a, "POST", "/changes/{id}/reviews", "review-change", "Say approve or reject to the newest patchset", func(ctx context.Context, in *struct {
-		changeID
+		ChangeRef
 		Body struct {
 			Verdict string `json:"verdict" enum:"approve,reject"`
 			Comment string `json:"comment,omitempty"`
@@ -142,10 +144,10 @@ func (s *server) changes(a huma.API) {
 	}) (source.Review, error) {
 		return s.Source.Review(ctx, in.ID, in.Body.Verdict, in.Body.Comment)
 	})
-	route(a, "POST", "/changes/{id}/land", "land-change", "Land a change, if its gate says yes", func(ctx context.Context, in *changeID) (policy.Decision, error) {
+	route(a, "POST", "/changes/{id}/land", "land-change", "Land a change, if its gate says yes", func(ctx context.Context, in *ChangeRef) (policy.Decision, error) {
 		return s.Source.Land(ctx, in.ID)
 	})
-	route(a, "POST", "/changes/{id}/abandon", "abandon-change", "End a change without landing it", func(ctx context.Context, in *changeID) (none, error) {
+	route(a, "POST", "/changes/{id}/abandon", "abandon-change", "End a change without landing it", func(ctx context.Context, in *ChangeRef) (none, error) {
 		return none{true}, s.Source.Abandon(ctx, in.ID)
 	})
 }

@@ -161,7 +161,8 @@ type byService struct {
 	Service string `query:"service"`
 }
 
-type rolloutID struct {
+// RolloutRef is the path of a rollout.
+type RolloutRef struct {
 	ID string `path:"id"`
 }
 
@@ -213,7 +214,7 @@ func (s *server) delivery(a huma.API) {
 		}
 		return out, err
 	})
-	route(a, "GET", "/rollouts/{id}", "get-rollout", "A rollout with decisions and what the judge saw", func(ctx context.Context, in *rolloutID) (Rollout, error) {
+	route(a, "GET", "/rollouts/{id}", "get-rollout", "A rollout with decisions and what the judge saw", func(ctx context.Context, in *RolloutRef) (Rollout, error) {
 		r, log, err := s.Delivery.Rollout(ctx, deploy.RolloutID(in.ID))
 		if err != nil {
 			return Rollout{}, err
@@ -234,7 +235,7 @@ func (s *server) delivery(a huma.API) {
 	} {
 		route(a, "POST", "/rollouts/{id}/"+verb, verb+"-rollout", map[string]string{"pause": "Stop the clock of a rollout", "resume": "Let a paused rollout go on", "promote": "Go on to the next step now"}[verb],
 			func(ctx context.Context, in *struct {
-				rolloutID
+				RolloutRef
 				Body struct {
 					Reason string `json:"reason,omitempty"`
 				}

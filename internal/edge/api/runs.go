@@ -86,7 +86,8 @@ func runOf(r pipeline.Run) Run {
 	return out
 }
 
-type runID struct {
+// RunRef is the path of a run.
+type RunRef struct {
 	Run string `path:"run"`
 }
 
@@ -113,23 +114,23 @@ func (s *server) runs(a huma.API) {
 		}
 		return out, err
 	})
-	route(a, "GET", "/runs/{run}", "get-run", "A run with jobs, attempts and steps", func(ctx context.Context, in *runID) (Run, error) {
+	route(a, "GET", "/runs/{run}", "get-run", "A run with jobs, attempts and steps", func(ctx context.Context, in *RunRef) (Run, error) {
 		r, err := s.Pipeline.Get(ctx, pipeline.RunID(in.Run))
 		return runOf(r), err
 	})
-	route(a, "GET", "/runs/{run}/why", "why-run", "What a run waits for, since when, and who can release it", func(ctx context.Context, in *runID) (Wait, error) {
+	route(a, "GET", "/runs/{run}/why", "why-run", "What a run waits for, since when, and who can release it", func(ctx context.Context, in *RunRef) (Wait, error) {
 		r, waits, err := s.Pipeline.Why(ctx, pipeline.RunID(in.Run))
 		return Wait{runOf(r), waits}, err
 	})
 	route(a, "POST", "/runs/{run}/cancel", "cancel-run", "Stop a run", func(ctx context.Context, in *struct {
-		runID
+		RunRef
 		Body struct {
 			Reason string `json:"reason,omitempty"`
 		}
 	}) (none, error) {
 		return none{true}, s.Pipeline.Cancel(ctx, pipeline.RunID(in.Run), identity.From(ctx).Name, in.Body.Reason)
 	})
-	route(a, "POST", "/runs/{run}/rerun", "rerun", "Run again what did not succeed", func(ctx context.Context, in *runID) (none, error) {
+	route(a, "POST", "/runs/{run}/rerun", "rerun", "Run again what did not succeed", func(ctx context.Context, in *RunRef) (none, error) {
 		return none{true}, s.Pipeline.Rerun(ctx, pipeline.RunID(in.Run), identity.From(ctx).Name)
 	})
 	route(a, "POST", "/lint", "lint", "Check workflow files", func(ctx context.Context, in *struct {
