@@ -291,7 +291,7 @@ func (p *Policy) Replay(ctx context.Context, decisionID string) (was, now Decisi
 
 // standing returns the freezes and exceptions that have not expired.
 func (p *Policy) standing(ctx context.Context, in Input) ([]Freeze, []Exception, error) {
-	rows, err := p.db.Query(ctx, "select id, scope, reason, owner, expires from freeze where org = 'default' and expires > ? order by id", in.Time.UnixMicro())
+	rows, err := p.db.Query(ctx, "select id, scope, reason, owner, expires from policy_freeze where org = 'default' and expires > ? order by id", in.Time.UnixMicro())
 	freezes, err := db.Collect(rows, err, func(r *sql.Rows) (f Freeze, err error) {
 		var expires int64
 		err = r.Scan(&f.ID, &f.Scope, &f.Reason, &f.Owner, &expires)

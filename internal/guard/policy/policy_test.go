@@ -151,7 +151,7 @@ func TestStandingFreezesAndExceptionsArePartOfTheInput(t *testing.T) {
 	dbtest.Each(t, func(t *testing.T, d *db.DB) {
 		w := open(t, d)
 		ok := promote("production", policy.Approval{By: "ben", Digest: "sha256:aa", Environment: "production", Expires: w.now.Add(100 * time.Hour)})
-		w.exec(t, "insert into freeze (org, id, scope, reason, owner, expires) values ('default', 'freeze_1', 'production', 'year''s end', 'mia', ?)", w.now.Add(time.Hour).UnixMicro())
+		w.exec(t, "insert into policy_freeze (org, id, scope, reason, owner, expires) values ('default', 'freeze_1', 'production', 'year''s end', 'mia', ?)", w.now.Add(time.Hour).UnixMicro())
 		frozen := w.decide(t, policy.ActionPromote, ok)
 		if frozen.Allow || !strings.Contains(frozen.Blocks()[0].Message, "production is frozen until") {
 			t.Errorf("a promotion passes a freeze: %+v", frozen)

@@ -16,7 +16,7 @@ create table decision (
     at           bigint  not null
 );
 create index decision_subject on decision (subject, action, scope, at);
-create table freeze (
+create table policy_freeze (
     org     text   not null,
     id      text   not null primary key,
     scope   text   not null,
