@@ -58,6 +58,10 @@ func (s *Service) Land(ctx context.Context, changeID string) (policy.Decision, e
 		}
 		return d, fault.New(fault.Conflict, "Change #%d cannot land yet: %s", c.Number, strings.Join(why, " "))
 	}
+	declared, err := s.catalog.At(ctx, repo.ID, c.Revision)
+	if err != nil {
+		return d, err
+	}
 	return d, s.db.Write(ctx, func(tx *db.Tx) error {
 		now, err := loadChange(ctx, tx, c.ID)
 		if err != nil {
@@ -70,6 +74,11 @@ func (s *Service) Land(ctx context.Context, changeID string) (policy.Decision, e
 		// The decision was about these two revisions and no others.
 		if now.State != Open || now.Revision != c.Revision || refs["refs/heads/"+c.Target] != head {
 			return fault.New(fault.Conflict, "Change #%d or %s moved while it was being landed. Try again.", c.Number, c.Target)
+		}
+		if declared != nil {
+			if _, err := s.catalog.Ensure(ctx, tx, repo.ID, declared); err != nil {
+				return err
+			}
 		}
 		at := s.now().UTC()
 		if _, err := tx.Exec(ctx, "update change set state = ?, ended = ? where id = ?", Landed, at.UnixMicro(), c.ID); err != nil {

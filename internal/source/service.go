@@ -92,6 +92,7 @@ func (s *Service) Receive(ctx context.Context, p Push) (lines []string, err erro
 		}
 	}
 	kind, declaration := map[string]string{}, ""
+	var declared *catalog.File // by what becomes the trunk
 	for _, u := range p.Updates[:min(len(p.Updates), maxUpdates)] {
 		if u.deletes() || !ValidRevision(u.New) {
 			continue
@@ -102,7 +103,7 @@ func (s *Service) Receive(ctx context.Context, p Push) (lines []string, err erro
 		switch {
 		case u.Ref == "refs/heads/"+trunk && kind[u.New] == "commit":
 			// A trunk with a file that cannot be read would have no rules.
-			if _, err := s.catalog.At(ctx, repo.ID, u.New); fault.Is(err, fault.Invalid) {
+			if declared, err = s.catalog.At(ctx, repo.ID, u.New); fault.Is(err, fault.Invalid) {
 				declaration = fault.Sentence(err)
 			} else if err != nil {
 				return nil, err
@@ -149,6 +150,11 @@ func (s *Service) Receive(ctx context.Context, p Push) (lines []string, err erro
 			branch, isBranch := strings.CutPrefix(u.Ref, "refs/heads/")
 			switch {
 			case landed:
+				if declared != nil {
+					if _, err := s.catalog.Ensure(ctx, tx, repo.ID, declared); err != nil {
+						return err
+					}
+				}
 				lines = append(lines, fmt.Sprintf("Accepted as the first push to %s. From now on %s is protected: changes land on it.", repo.Name, trunk))
 			case isBranch && !u.deletes() && open[branch] != "":
 				c, err := loadChange(ctx, tx, open[branch])

@@ -8,11 +8,13 @@ package sourcetest
 import (
 	"context"
 	"errors"
+	"maps"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -80,7 +82,7 @@ func New(t testing.TB, d *db.DB) *World {
 	must(t, err)
 	log, err := ledger.Open(ctx, d, key)
 	must(t, err)
-	w := &World{DB: d, Blobs: blobs, Journal: journal.New(d), Ledger: log, Signed: &Signer{}, tokens: map[string]string{}}
+	w := &World{DB: d, Blobs: blobs, Journal: journal.New(d), Ledger: log, Signed: newSigner(), tokens: map[string]string{}}
 	record := func(ctx context.Context, tx *db.Tx, action, subject string, data any) error {
 		_, err := log.Append(ctx, tx, ledger.Entry{Actor: identity.From(ctx), Action: action, Subject: subject, Data: data})
 		return err
@@ -272,15 +274,46 @@ func (k *Work) Refused(want string, args ...string) {
 // Signer keeps what it was asked to sign.
 type Signer struct {
 	mu         sync.Mutex
+	changed    sync.Cond
 	Statements []evidence.Statement
+}
+
+func newSigner() *Signer {
+	s := &Signer{}
+	s.changed.L = &s.mu
+	return s
 }
 
 // Sign implements source.Signer.
 func (s *Signer) Sign(_ context.Context, st evidence.Statement) (evidence.Evidence, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.Statements = append(s.Statements, st)
+	known := slices.ContainsFunc(s.Statements, func(k evidence.Statement) bool {
+		return k.PredicateType == st.PredicateType && k.Key == st.Key && maps.Equal(k.Subjects[0].Digest, st.Subjects[0].Digest)
+	})
+	if !known { // As the real one: signing again is the same signature.
+		s.Statements = append(s.Statements, st)
+		s.changed.Broadcast()
+	}
 	return evidence.Evidence{PredicateType: st.PredicateType}, nil
+}
+
+// Wait returns the statements of a type once there are n of them.
+func (s *Signer) Wait(predicateType string, n int) []evidence.Statement {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for {
+		var found []evidence.Statement
+		for _, st := range s.Statements {
+			if st.PredicateType == predicateType {
+				found = append(found, st)
+			}
+		}
+		if len(found) >= n {
+			return found
+		}
+		s.changed.Wait()
+	}
 }
 
 type files struct{ w *World }
