@@ -78,7 +78,7 @@ func TestGettingStartedGetsAServiceToProduction(t *testing.T) {
 			r.run("weir change approve" + after)
 			r.await("release 0.2.0", func() bool { return strings.Contains(r.run("weir release list hello"), "hello 0.2.0") })
 			r.run("weir release approve hello 0.2.0 production")
-			r.browse(func() bool { return strings.Contains(r.rollouts(), "0.1.0 -> 0.2.0|completed") })
+			r.browse(func() bool { return strings.Contains(r.rollouts(), "production|0.1.0 -> 0.2.0|completed") })
 			continue
 		case strings.Contains(block, "weir release approve"):
 			r.run(block)
