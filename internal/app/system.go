@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"time"
@@ -160,6 +162,9 @@ func (s *System) openSource(ctx context.Context) error {
 	packs, err := s.blobs(ctx, "git")
 	if err != nil {
 		return err
+	}
+	if _, err := exec.LookPath("git"); err != nil {
+		slog.WarnContext(ctx, fault.Sentence(git.ErrNoGit))
 	}
 	if s.git, err = git.Open(s.data.join("git"), s.db, packs); err != nil {
 		return err

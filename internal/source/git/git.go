@@ -47,11 +47,12 @@ type state struct {
 	version int64 // of the rows that the folder is in line with; 0 is unknown
 }
 
-// Open makes the folder if needed, and insists on a git that is installed.
+// ErrNoGit says that what a server needs for repositories is not there. The
+// rest of it works: registry, rollouts, rollbacks.
+var ErrNoGit = fault.New(fault.Unavailable, "git is not installed on the server. Install it (Debian: apt-get install -y git); repositories cannot be read or written without it.")
+
+// Open makes the folder if needed.
 func Open(root string, d *db.DB, blobs blob.Store) (*Cache, error) {
-	if _, err := exec.LookPath("git"); err != nil {
-		return nil, fault.New(fault.Unavailable, "git is not installed. Install it (Debian: apt-get install -y git) and start again.")
-	}
 	if err := os.MkdirAll(root, 0o700); err != nil {
 		return nil, fmt.Errorf("open repositories: %w", err)
 	}
@@ -275,6 +276,9 @@ func runEnv(ctx context.Context, dir string, env []string, stdin io.Reader, args
 	var out, errOut bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errOut
 	if err := cmd.Run(); err != nil {
+		if errors.Is(err, exec.ErrNotFound) {
+			return nil, ErrNoGit
+		}
 		return nil, &commandError{args: args, err: err, stderr: strings.TrimSpace(errOut.String())}
 	}
 	return out.Bytes(), nil
