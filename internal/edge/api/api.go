@@ -79,7 +79,8 @@ func New(c Config) http.Handler {
 	mux.HandleFunc("/api/", func(w http.ResponseWriter, r *http.Request) {
 		problem(w, r, fault.New(fault.NotFound, "There is nothing at %s. The document at /api/v1/openapi.json lists what there is; this server speaks %s.", r.URL.Path, Version))
 	})
-	return c.authenticated(mux)
+	// A browser sends its session by itself; another site must not make it.
+	return http.NewCrossOriginProtection().Handler(c.authenticated(mux))
 }
 
 // schemaName tells types of the same name apart by their package.

@@ -18,6 +18,12 @@ type rawJSON []byte
 // MarshalJSON returns the document.
 func (r rawJSON) MarshalJSON() ([]byte, error) { return json.RawMessage(r).MarshalJSON() }
 
+// UnmarshalJSON keeps the document, for clients.
+func (r *rawJSON) UnmarshalJSON(b []byte) error {
+	*r = append((*r)[:0], b...)
+	return nil
+}
+
 // Schema says that it may be any object.
 func (rawJSON) Schema(huma.Registry) *huma.Schema { return &huma.Schema{Type: "object"} }
 
