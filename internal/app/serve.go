@@ -22,6 +22,8 @@ import (
 	"weir/internal/base/part"
 	"weir/internal/edge/api"
 	"weir/internal/edge/ocid"
+	"weir/internal/edge/web"
+	"weir/internal/edge/web/live"
 	"weir/internal/guard/identity"
 	"weir/internal/guard/policy"
 	"weir/internal/guard/policy/rules"
@@ -168,4 +170,11 @@ func (s *System) metrics() http.Handler {
 }
 
 // pages is the web pages.
-func (s *System) pages() http.Handler { return http.NotFoundHandler() }
+func (s *System) pages() http.Handler {
+	delivery := deliveryAPI{s}
+	return web.New(web.Config{URL: s.Config.URL, Data: live.New(live.Config{
+		DB: s.db, Accounts: s.accounts, Catalog: s.catalog, Source: s.source, Git: s.git, LandRules: rules.All()[policy.ActionLand],
+		Pipeline: s.pipeline, Artifact: s.artifact, Ledger: s.ledger, Policy: s.policy, Deploy: s.deploy, Control: s.control,
+		Running: delivery.Running, Approve: delivery.Approve, URL: s.Config.URL, Version: Release,
+	})})
+}
