@@ -262,6 +262,9 @@ func printRun(w io.Writer, r client.Run) {
 		if len(j.Attempts) == 0 {
 			continue
 		}
+		for _, a := range j.Attempts[:len(j.Attempts)-1] {
+			fmt.Fprintf(w, "    attempt %d was %s: %s\n", a.Number, a.State, a.Reason)
+		}
 		for _, s := range j.Attempts[len(j.Attempts)-1].Steps {
 			took := ""
 			if !s.Finished.IsZero() {
