@@ -31,9 +31,6 @@ import (
 // Versions of the protocol that this server speaks.
 const Version = "v1"
 
-// SessionCookie carries a browser's session.
-const SessionCookie = "weir_session"
-
 // Config is what the API calls.
 type Config struct {
 	Release   string // of Weir itself
@@ -79,7 +76,6 @@ func New(c Config) http.Handler {
 	mux.HandleFunc("/api/", func(w http.ResponseWriter, r *http.Request) {
 		problem(w, r, fault.New(fault.NotFound, "There is nothing at %s. The document at /api/v1/openapi.json lists what there is; this server speaks %s.", r.URL.Path, Version))
 	})
-	// A browser sends its session by itself; another site must not make it.
 	return http.NewCrossOriginProtection().Handler(c.authenticated(mux))
 }
 
@@ -97,7 +93,8 @@ func schemaName(t reflect.Type, hint string) string {
 
 type requestKey struct{}
 
-// authenticated finds out who asks: a bearer token, or a browser's session.
+// authenticated finds out who asks, by bearer token. Cookies mean nothing here:
+// pages have handlers of their own.
 func (c Config) authenticated(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		request := id.New("request")
@@ -108,13 +105,7 @@ func (c Config) authenticated(next http.Handler) http.Handler {
 			problem(w, r.WithContext(ctx), fault.New(fault.Invalid, "This server speaks version %s of the API, not %s. Use a client of its release.", Version, want))
 			return
 		}
-		token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
-		if !ok {
-			if cookie, err := r.Cookie(SessionCookie); err == nil {
-				token, ok = cookie.Value, true
-			}
-		}
-		if ok {
+		if token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer "); ok {
 			a, err := c.Accounts.Authenticate(ctx, token)
 			if err != nil {
 				w.Header().Set("WWW-Authenticate", "Bearer")

@@ -93,10 +93,12 @@ func tookOr(d time.Duration) string {
 }
 
 func jumpTitle(words string, hits []Hit) string {
-	switch len(hits) {
-	case 0:
+	switch {
+	case words == "":
+		return "Jump to"
+	case len(hits) == 0:
 		return "Nothing found for " + strconv.Quote(words)
-	case 1:
+	case len(hits) == 1:
 		return "One match for " + strconv.Quote(words)
 	}
 	return number(len(hits)) + " matches for " + strconv.Quote(words)

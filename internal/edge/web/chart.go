@@ -103,9 +103,31 @@ func drawChart(m Metric, now time.Time, live bool) chart {
 	} else {
 		c.To = to.UTC().Format("15:04:05")
 	}
+	roomy(c.Marks, live)
 	c.From = from.UTC().Format("15:04:05")
 	c.Label = chartLabel(m)
 	return c
+}
+
+// roomy takes the words off marks that would touch others: the start of the axis,
+// its end, "now", or the mark before.
+func roomy(marks []chartMark, live bool) {
+	end := 84.0
+	if live {
+		end = 68
+	}
+	before := 14.0
+	for i := range marks {
+		at, _ := strconv.ParseFloat(strings.TrimSuffix(marks[i].Share, "%"), 64)
+		if marks[i].Now {
+			continue
+		}
+		if at < before+7 || at > end {
+			marks[i].Text = ""
+			continue
+		}
+		before = at
+	}
 }
 
 func chartLabel(m Metric) string {
@@ -301,7 +323,7 @@ func axisTop(services []Readiness) time.Duration {
 func axisLabels(top time.Duration) []string {
 	unit, name := time.Second, "s"
 	switch {
-	case top < 5*time.Second:
+	case top < 2*time.Second:
 		unit, name = time.Millisecond, "ms"
 	case top > 10*time.Minute:
 		unit, name = time.Minute, "m"

@@ -77,7 +77,7 @@ func drawGraph(jobs []Job, now time.Time, selected string) graph {
 	for i, j := range jobs {
 		c := column[i]
 		top := (g.High - (float64(rows[c])*rowHigh - (rowHigh - nodeHigh))) / 2
-		n := graphNode{Job: j, X: float64(c) * apart, Y: top + float64(place[c])*rowHigh, Class: nodeClass(j.State.Kind), Selected: j.ID == selected, Critical: critical[i], NameShown: ellipsis(j.Key, 17)}
+		n := graphNode{Job: j, X: float64(c) * apart, Y: top + float64(place[c])*rowHigh, Class: nodeClass(j.State.Kind), Selected: j.ID == selected, Critical: critical[i], NameShown: ellipsis(j.Key, 15)}
 		if !j.Started.IsZero() {
 			n.Took = clock(ran(j, now))
 		}

@@ -3,8 +3,6 @@ package web
 import (
 	"fmt"
 	"slices"
-	"strconv"
-	"strings"
 
 	"github.com/a-h/templ"
 )
@@ -42,12 +40,6 @@ func nowText(r Rollout, fell bool) string {
 		return "ended " + r.Ended.UTC().Format("15:04:05")
 	}
 	return "now " + r.Now.UTC().Format("15:04:05")
-}
-
-// clear reports whether a word at this place of the axis touches neither end.
-func clear(at string) bool {
-	v, err := strconv.ParseFloat(strings.TrimSuffix(at, "%"), 64)
-	return err == nil && v > 22 && v < 90
 }
 
 // newest are the last n points, the newest first.

@@ -2068,7 +2068,7 @@ func chartSVG(c chart) templ.Component {
 			return templ_7745c5c3_Err
 		}
 		for _, m := range c.Marks {
-			if clear(m.Share) {
+			if m.Text != "" {
 				templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 183, "<text x=\"")
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/a-h/templ"
+
+	"weir/internal/guard/identity"
 )
 
 var seed = maphash.MakeSeed()
@@ -36,7 +38,10 @@ func (s *Site) stream(f pageFunc) http.Handler {
 		pulse := time.NewTicker(s.pulse)
 		defer pulse.Stop()
 		quiet := 0
-		for {
+		for look := 0; ; look++ {
+			if look%5 == 0 {
+				p.parts = append(p.parts, s.side(r, p)...)
+			}
 			body, err := changed(r, p, sent)
 			if err != nil {
 				s.log.ErrorContext(ctx, "live part not rendered", "path", r.URL.Path, "error", err)
@@ -67,6 +72,17 @@ func (s *Site) stream(f pageFunc) http.Handler {
 			}
 		}
 	})
+}
+
+// side are the parts of the side bar. They are about everything, so they are
+// looked at seldom.
+func (s *Site) side(r *http.Request, p page) []part {
+	shell, err := s.data.Shell(r.Context())
+	if err != nil {
+		return nil
+	}
+	f := frame{page: p, shell: shell, who: identity.From(r.Context())}
+	return []part{{"side-nav", sideNav(f)}, {"side-pins", sidePins(f)}, {"side-ledger", sideLedger(f)}}
 }
 
 // wait returns when it is time to look again; false once the reader has left. A

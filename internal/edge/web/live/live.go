@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"weir/internal/artifact"
@@ -67,6 +68,9 @@ type Data struct {
 	now  func() time.Time
 	// repositories of changes that were looked at, by change: what to watch.
 	repositories sync.Map
+	// subjects of revisions, which never change; known counts them.
+	subjects sync.Map
+	known    atomic.Int64
 }
 
 var _ web.Data = (*Data)(nil)

@@ -159,7 +159,10 @@ func (d *Data) blocks(ctx context.Context, env deploy.Environment, r *web.Readin
 		}
 	}
 	if !ok {
-		r.Blocks, r.BlocksMore = "There is no earlier good release.", web.Link{Text: "A second release makes the first one the way back."}
+		r.Blocks, r.BlocksMore = "There is no earlier good release here.", web.Link{Text: "The next release makes this one the way back."}
+		if len(env.Ran) > 1 {
+			r.BlocksMore.Text = "This is the oldest good one; the way on is forward."
+		}
 		return
 	}
 	run := d.running(ctx, env.ServiceID, env.Environment)

@@ -26,7 +26,7 @@ func (d *Data) Rollouts(ctx context.Context) ([]web.RolloutRow, error) {
 }
 
 func rolloutRow(r deploy.Rollout) web.RolloutRow {
-	return web.RolloutRow{ID: string(r.ID), Service: r.Service, Environment: r.Environment, From: fromTag(r), To: tag(r.Version, r.Revision), Intent: string(r.Intent), State: rolloutState(r), Started: r.Created, Ended: r.Finished, By: r.By}
+	return web.RolloutRow{ID: string(r.ID), Service: r.Service, Environment: r.Environment, From: fromTag(r), To: tag(r.Version, r.Revision), Intent: string(r.Intent), State: rolloutState(r), Started: r.Created, Ended: r.Finished, By: whoever(r.By)}
 }
 
 func fromTag(r deploy.Rollout) string {
@@ -91,6 +91,14 @@ func (d *Data) running(ctx context.Context, serviceID, environment string) *depl
 		return nil
 	}
 	return d.Config.Running(ctx, serviceID, environment)
+}
+
+// whoever names Weir where nobody else did it.
+func whoever(by string) string {
+	if person(by) == "" {
+		return "Weir"
+	}
+	return by
 }
 
 // person leaves out the parts of Weir itself: what nobody did, Weir did.

@@ -18,6 +18,7 @@ func (d *Data) Runs(ctx context.Context, before string) ([]web.RunRow, error) {
 	rows := make([]web.RunRow, len(runs))
 	for i, r := range runs {
 		rows[i] = runRow(r)
+		d.entitle(ctx, r, &rows[i])
 	}
 	return rows, nil
 }
@@ -34,6 +35,27 @@ func runRow(r pipeline.Run) web.RunRow {
 		row.Took = r.Finished.Sub(r.Started)
 	}
 	return row
+}
+
+// entitle names a run by what it ran on: the first line of the revision's message.
+func (d *Data) entitle(ctx context.Context, r pipeline.Run, row *web.RunRow) {
+	if r.Title != "" || d.Git == nil || r.Revision == "" {
+		return
+	}
+	if subject, ok := d.subjects.Load(r.Revision); ok {
+		row.Title = subject.(string)
+		return
+	}
+	log, err := d.Git.Log(ctx, r.RepositoryID, "", r.Revision, 1)
+	if err != nil || len(log) == 0 || log[0].Subject == "" {
+		return // The workflow's name does as well.
+	}
+	if d.known.Add(1) > 4096 {
+		d.subjects.Clear()
+		d.known.Store(0)
+	}
+	d.subjects.Store(r.Revision, log[0].Subject)
+	row.Title = log[0].Subject
 }
 
 func shortRef(ref string) string {
@@ -63,6 +85,7 @@ func (d *Data) Run(ctx context.Context, id string) (web.Run, error) {
 	for _, w := range waits {
 		v.Waits = append(v.Waits, web.Wait{What: w.Job, For: w.For, Who: w.Who, Since: w.Since})
 	}
+	d.entitle(ctx, r, &v.RunRow)
 	v.Jobs = jobs(r)
 	v.State = runState(r)
 	return v, nil
