@@ -8,6 +8,7 @@ package build
 
 import (
 	"context"
+	_ "embed"
 	"fmt"
 	"path"
 	"strings"
@@ -115,10 +116,20 @@ CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "-s -w -buildid= -X ma
 	staticScript = `set -eu
 out="$PWD/$WEIR_OUTPUT"
 mkdir -p "$(dirname "$out")"
+stage=$(mktemp -d)
+printf '%s' "$WEIR_SERVER" > "$stage/main.go"
+printf 'module site\n\ngo 1.24\n' > "$stage/go.mod"
+(cd "$stage" && CGO_ENABLED=0 GOWORK=off go build -trimpath -buildvcs=false -ldflags "-s -w -buildid=" -o "$stage/.weir-serve" .)
 cd -- "./$WEIR_PATH"
-tar -cf "$out" -C "$WEIR_FOLDER" .
+tar --exclude=./.weir-serve -cf "$out" -C "$WEIR_FOLDER" .
+tar -rf "$out" -C "$stage" .weir-serve
 `
 )
+
+// siteServer is what serves a static service.
+//
+//go:embed site.go.txt
+var siteServer string
 
 // Of is the build of one service.
 func Of(s artifact.Spec, version string) (pipeline.Build, error) {
@@ -142,7 +153,7 @@ func Of(s artifact.Spec, version string) (pipeline.Build, error) {
 	if err != nil {
 		return pipeline.Build{}, err
 	}
-	b.Script, b.Env["WEIR_FOLDER"] = staticScript, "./"+folder
+	b.Script, b.Env["WEIR_FOLDER"], b.Env["WEIR_SERVER"] = staticScript, "./"+folder, siteServer
 	return b, nil
 }
 

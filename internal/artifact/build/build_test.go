@@ -147,8 +147,8 @@ func TestScriptsBuildWhatTheyPromise(t *testing.T) {
 		t.Errorf("binary says %q, %v; want its version", out, err)
 	}
 	list, err := exec.Command("tar", "-tf", run(artifact.Spec{Service: "site", Path: "svc", Static: "$(touch pwned)"})).Output()
-	if err != nil || !strings.Contains(string(list), "./index.html") {
-		t.Errorf("archive holds %q, %v; want index.html", list, err)
+	if err != nil || !strings.Contains(string(list), "./index.html") || !strings.Contains(string(list), ".weir-serve") {
+		t.Errorf("archive holds %q, %v; want index.html and what serves it", list, err)
 	}
 	if found, _ := filepath.Glob(filepath.Join(dir, "*", "pwned")); len(found) != 0 {
 		t.Error("a name from the repository was run as a command")

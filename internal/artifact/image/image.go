@@ -24,6 +24,7 @@ import (
 	"maps"
 	"os"
 	"path"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -139,7 +140,36 @@ func FromFiles(dir string, in Input, files io.ReadSeeker) (Image, error) {
 	if err != nil {
 		return Image{}, fmt.Errorf("layer files of %s: %w", in.Name, err)
 	}
-	return assemble(in, "static", "amd64", nil, "/srv", []Layer{layer})
+	var entrypoint []string
+	arch := runtime.GOARCH
+	if at, ok := index[SiteServer]; ok {
+		body, err := section(files, at)
+		if err != nil {
+			return Image{}, err
+		}
+		if arch, err = architecture(in.Name, bytes.NewReader(body)); err != nil {
+			return Image{}, err
+		}
+		entrypoint = []string{"/srv/" + SiteServer, "/srv"}
+	}
+	return assemble(in, "static", arch, entrypoint, "/srv", []Layer{layer})
+}
+
+// SiteServer is the program, in the folder of a static service, that serves it.
+// The release job puts it there.
+const SiteServer = ".weir-serve"
+
+// maxServer bounds a site's server, in bytes.
+const maxServer = 64 << 20
+
+func section(files io.ReadSeeker, at file) ([]byte, error) {
+	if at.size > maxServer {
+		return nil, fault.New(fault.Invalid, "the site's server has %d bytes; it may have %d", at.size, maxServer)
+	}
+	if _, err := files.Seek(at.at, io.SeekStart); err != nil {
+		return nil, err
+	}
+	return io.ReadAll(io.LimitReader(files, at.size))
 }
 
 // architecture refuses what would not start on an empty image.
@@ -265,7 +295,11 @@ func copySorted(t *tar.Writer, files io.ReadSeeker, index map[string]file) error
 		if _, err := files.Seek(index[n].at, io.SeekStart); err != nil {
 			return err
 		}
-		if err := entry(t, tar.Header{Name: "srv/" + n, Typeflag: tar.TypeReg, Mode: 0o444, Size: index[n].size}, io.LimitReader(files, index[n].size)); err != nil {
+		mode := int64(0o444)
+		if n == SiteServer {
+			mode = 0o555
+		}
+		if err := entry(t, tar.Header{Name: "srv/" + n, Typeflag: tar.TypeReg, Mode: mode, Size: index[n].size}, io.LimitReader(files, index[n].size)); err != nil {
 			return err
 		}
 	}
