@@ -110,6 +110,7 @@ type server struct {
 	listen   string
 	url      string
 	out, log *buffer
+	binary   string   // instead of the binary under test, for an upgrade
 	env      []string // further environment of the process
 	cmd      *exec.Cmd
 	exited   chan struct{} // closed once cmd has ended
@@ -160,7 +161,11 @@ func (s *server) configure(more string) {
 // launch starts the process and does not wait.
 func (s *server) launch(env ...string) {
 	s.t.Helper()
-	s.cmd = exec.Command(binary, "serve", "--config", s.configPath())
+	program := binary
+	if s.binary != "" {
+		program = s.binary
+	}
+	s.cmd = exec.Command(program, "serve", "--config", s.configPath())
 	s.cmd.Dir = s.dir
 	s.cmd.Env = append(append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + s.dir, "TMPDIR=" + os.TempDir(), "USER=tester"}, s.env...), env...)
 	s.cmd.Stdout, s.cmd.Stderr = s.out, s.log

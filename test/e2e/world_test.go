@@ -366,7 +366,7 @@ func (w *world) serves(name, version string) client.Environment {
 	if err := tryAwait(90*time.Second, name+" to serve "+version, func() bool {
 		var ok bool
 		e, ok = w.environment(name)
-		return ok && e.Version == version && e.Rollout == "" && e.Address != "" && !e.HealthySince.IsZero()
+		return ok && e.Version == version && e.Rollout == "" && !e.HealthySince.IsZero() && len(e.Slots) == 1 && e.Slots[0].Version == version && e.Slots[0].Ready > 0
 	}); err != nil {
 		w.t.Fatalf("%v\n%+v\n%+v\n%+v", err, e, w.releases(), w.rollouts())
 	}
