@@ -321,3 +321,48 @@ func TestEveryCommandThatIsDocumentedExists(t *testing.T) {
 		t.Errorf("only %d commands were found", len(seen))
 	}
 }
+
+// TestAStaticSiteGetsToProduction is the guide for a folder of files.
+func TestAStaticSiteGetsToProduction(t *testing.T) {
+	bin, err := weir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &reader{t: t, bin: bin, home: t.TempDir()}
+	r.serve()
+	r.run(`weir login 'http://127.0.0.1:7400/signin?link=weir_...'
+weir user create dana --role maintainer
+weir user create max --role approver
+weir token create --user dana > dana.token
+weir token create --user max > max.token
+mkdir -p site/public/css && cd site && git init -q -b main
+echo '<h1>hello</h1>' > public/index.html
+echo 'h1 { color: teal }' > public/css/site.css
+echo secret > public/.hidden
+weir init
+sed -i 's/owner: TODO.*/owner: team-site/; s/healthy_for: 10m/healthy_for: 1s/' weir.yaml
+weir lint
+weir --token "$(cat ../dana.token)" repo create site
+git add --all && git commit -qm 'feat: a site'
+git push "http://dana:$(cat ../dana.token)@127.0.0.1:7400/git/site.git" main`)
+	r.await("the release", func() bool { return strings.Contains(r.run("weir release list site"), "site 0.1.0") })
+	r.run(`weir --token "$(cat ../max.token)" release approve site 0.1.0 production`)
+	var url string
+	r.await("production", func() bool {
+		m := regexp.MustCompile(`site production +(http://\S+)\n +stable`).FindStringSubmatch(r.run("weir host status --dir ~/weir-data/host"))
+		if m != nil {
+			url = m[1]
+		}
+		return m != nil
+	})
+	for path, want := range map[string]int{"/": 200, "/css/site.css": 200, "/.hidden": 404, "/.weir-serve": 404, "/nothing": 404} {
+		r.await(path, func() bool {
+			res, err := http.Get(url + path)
+			if err != nil {
+				return false
+			}
+			res.Body.Close()
+			return res.StatusCode == want
+		})
+	}
+}
