@@ -27,7 +27,7 @@ func (s *Site) overview(r *http.Request) (page, error) {
 	}
 	return page{title: "Recovery readiness", nav: "overview", crumbs: []Link{{Text: "Overview"}}, body: both(overviewPage(v), approvals(v)),
 		path: "/live", topics: []string{"overview"}, slow: true,
-		parts: []part{{"answer", answer(v)}, {"ready", readiness(v)}, {"needs", needs(v)}, {"matrix", matrix(v)}}}, nil
+		parts: []part{{"answer", answer(v)}, {"ready", readiness(v)}, {"ask", approvals(v)}, {"needs", needs(v)}, {"matrix", matrix(v)}}}, nil
 }
 
 const runsShown = 50
@@ -133,7 +133,7 @@ func (s *Site) rollout(r *http.Request) (page, error) {
 	return page{title: v.Service + " " + v.To + " to " + v.Environment, nav: "rollouts",
 		crumbs: []Link{{Text: "Rollouts", Href: "/rollouts"}, {Text: v.Service + " " + v.To}}, body: both(rolloutPage(v), askRollout(v)),
 		path: "/rollouts/" + url.PathEscape(id) + "/live", topics: []string{"rollout:" + id}, over: !v.Live,
-		parts: []part{{"helm", helm(v)}, {"traffic", traffic(v)}, {"metrics", metrics(v)}, {"decisions", decisions(v)}}}, nil
+		parts: []part{{"ask", askRollout(v)}, {"helm", helm(v)}, {"traffic", traffic(v)}, {"metrics", metrics(v)}, {"decisions", decisions(v)}}}, nil
 }
 
 func (s *Site) changes(r *http.Request) (page, error) {
@@ -157,7 +157,7 @@ func (s *Site) change(r *http.Request) (page, error) {
 	v := now()
 	return page{title: c.Title, nav: "changes", crumbs: []Link{{Text: "Changes", Href: "/changes"}, {Text: fmt.Sprintf("%s #%d", c.Repository, c.Number)}},
 		body: both(changePage(c, v), askChange(c)), path: "/changes/" + url.PathEscape(id) + "/live", topics: []string{"change:" + id}, over: !c.Open,
-		parts: []part{{"change-head", changeHead(c, v)}, {"change-rules", changeRules(c)}, {"change-checks", changeChecks(c)}, {"change-reviews", changeReviews(c, v)}}}, nil
+		parts: []part{{"ask", askChange(c)}, {"change-head", changeHead(c, v)}, {"change-rules", changeRules(c)}, {"change-checks", changeChecks(c)}, {"change-reviews", changeReviews(c, v)}}}, nil
 }
 
 func (s *Site) artifacts(r *http.Request) (page, error) {

@@ -56,3 +56,10 @@ func rollbackQuestion(r Rollout) string {
 	}
 	return q + "?"
 }
+
+func orEarlier(version string) string {
+	if version == "" {
+		return "what ran before"
+	}
+	return version
+}

@@ -67,21 +67,18 @@ const look = (vw) => {
 };
 
 async function pictures() {
-  for (const theme of ["light", "dark"]) {
-    for (const width of [1440, 380]) {
-      const { context, page } = await open({ viewport: { width, height: width === 380 ? 800 : 900 }, colorScheme: theme, hasTouch: width === 380, isMobile: width === 380 });
-      for (const [name, path] of Object.entries(pages)) {
-        if (which !== "all" && which !== "pictures" && which !== name) continue;
-        await page.goto(base + path, { waitUntil: "load" });
-        await page.evaluate(() => document.fonts.ready);
-        await page.waitForFunction(() => document.styleSheets.length > 0);
-        for (const what of await page.evaluate(look, width)) say("finding", { where: `${name} ${theme} ${width}`, what });
-        await page.screenshot({ path: `${out}/${name}-${theme}-${width}.png`, fullPage: true });
-        say("picture", { where: `${name}-${theme}-${width}.png` });
-      }
-      await context.close();
+  const sizes = ["light", "dark"].flatMap((theme) => [1440, 380].map((width) => ({ theme, width })));
+  await Promise.all(sizes.map(async ({ theme, width }) => {
+    const { context, page } = await open({ viewport: { width, height: width === 380 ? 800 : 900 }, colorScheme: theme, hasTouch: width === 380, isMobile: width === 380 });
+    for (const [name, path] of Object.entries(pages)) {
+      if (which !== "all" && which !== "pictures" && which !== name) continue;
+      await page.goto(base + path, { waitUntil: "load" });
+      await page.evaluate(() => document.fonts.ready);
+      for (const what of await page.evaluate(look, width)) say("finding", { where: `${name} ${theme} ${width}`, what });
+      await page.screenshot({ path: `${out}/${name}-${theme}-${width}.png`, fullPage: true });
     }
-  }
+    await context.close();
+  }));
 }
 
 async function readsWithoutScript() {
@@ -123,6 +120,10 @@ async function keyboard() {
   await page.keyboard.press("m");
   await page.locator("#ask-promote").waitFor({ timeout: 5000 });
   say("fact", { name: "keys: m asks why", value: String(await page.locator("#ask-promote").isVisible()) });
+  await page.keyboard.type("enough");
+  await fetch(base + "/_test/move?by=1s");
+  await page.waitForTimeout(700);
+  say("fact", { name: "keys: an open question survives an update", value: await page.locator("#reason").inputValue() });
   await page.keyboard.press("Escape");
   await page.locator("#ask-promote").waitFor({ state: "hidden" });
   await page.keyboard.press("r");
