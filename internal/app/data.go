@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 
 	"weir/internal/base/fault"
@@ -25,6 +26,7 @@ type dataFolder struct {
 	path     string
 	lock     *os.File
 	instance Instance
+	replica  string // names this folder among the replicas of an instance
 }
 
 // openData makes the folder, locks it, and reads or writes what is fixed at
@@ -43,13 +45,35 @@ func openData(c Config) (*dataFolder, error) {
 		return nil, fault.New(fault.Conflict, "Another Weir server is using the data folder %s. Stop it, or start this one with a folder of its own (--data).", c.Data)
 	}
 	d := &dataFolder{path: c.Data, lock: lock}
-	d.instance, err = readInstance(c)
+	if d.instance, err = readInstance(c); err == nil {
+		d.replica, err = readReplica(c)
+	}
 	if err != nil {
 		lock.Close()
 		return nil, err
 	}
 	return d, nil
 }
+
+// readReplica returns the name of this data folder. Replicas of one instance
+// share instance.json and keys, never this: it is what leases are held under,
+// so that two replicas do not take each other for themselves, and a restart
+// takes its own lease back at once.
+func readReplica(c Config) (string, error) {
+	path := filepath.Join(c.Data, "replica")
+	raw, err := os.ReadFile(path)
+	if name := strings.TrimSpace(string(raw)); err == nil && name != "" {
+		return name, nil
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", err
+	}
+	name := id.New("replica")
+	return name, writeFile(path, []byte(name+"\n"))
+}
+
+// holder is who this process is to leases.
+func (d *dataFolder) holder() string { return d.instance.ID + "/" + d.replica }
 
 func readInstance(c Config) (Instance, error) {
 	path := filepath.Join(c.Data, "instance.json")

@@ -117,7 +117,7 @@ func (s *System) openBase(ctx context.Context) (err error) {
 		}
 	}
 	s.journal = journal.New(s.db)
-	s.add(part.Func("journal", func(ctx context.Context) error { return s.journal.Sequence(ctx, s.Instance.ID) }))
+	s.add(part.Func("journal", func(ctx context.Context) error { return s.journal.Sequence(ctx, s.data.holder()) }))
 	return nil
 }
 
@@ -154,7 +154,7 @@ func (s *System) openGuard(ctx context.Context) (err error) {
 	if s.approval, err = approval.New(ctx, s.db, s.ledger, s.evidence, time.Now); err != nil {
 		return err
 	}
-	s.add(part.Func("ledger", func(ctx context.Context) error { return s.ledger.Sequence(ctx, s.Instance.ID) }), s.evidence)
+	s.add(part.Func("ledger", func(ctx context.Context) error { return s.ledger.Sequence(ctx, s.data.holder()) }), s.evidence)
 	return nil
 }
 
@@ -173,7 +173,7 @@ func (s *System) openSource(ctx context.Context) error {
 		return err
 	}
 	s.source = source.New(source.Config{DB: s.db, Journal: s.journal, Ledger: s.ledger, Policy: s.policy, Signer: s.evidence, People: people{s.accounts}, Catalog: s.catalog, Git: s.git, Now: time.Now})
-	s.add(&sourceengine.Engine{DB: s.db, Journal: s.journal, Source: s.source, Signer: s.evidence, Holder: s.Instance.ID})
+	s.add(&sourceengine.Engine{DB: s.db, Journal: s.journal, Source: s.source, Signer: s.evidence, Holder: s.data.holder()})
 
 	// The hook is a link to this binary; git starts it under the name of the hook.
 	exe, err := os.Executable()
@@ -223,7 +223,7 @@ func (s *System) openPipeline(ctx context.Context) error {
 	s.registry = registry.New(s.db, artifacts, registry.Limits{})
 	s.artifact = artifact.NewService(s.artifactRows(), artifacts, s.registry, s.evidence, authorize)
 	specs := specs{s.catalog}
-	engine := pipelineengine.New(pipelineengine.Config{Holder: s.Instance.ID, Slots: s.Config.Runner.Slots, Room: room}, pipelineengine.Parts{
+	engine := pipelineengine.New(pipelineengine.Config{Holder: s.data.holder(), Slots: s.Config.Runner.Slots, Room: room}, pipelineengine.Parts{
 		DB: s.db, Journal: s.journal, Store: rows, Keeper: pipelineengine.Keeper{Blobs: bytes, Rows: rows}, Repository: s.git,
 		Checks: checks{s.source}, Builds: build.Planner{Catalog: specs, Source: commits{s.source, s.git}, Versions: artifactdb.Versions{DB: s.db}},
 		Outputs: s.artifact, Runner: runner, Logs: dir,
@@ -245,6 +245,6 @@ func (s *System) openArtifact(ctx context.Context) error {
 		return err
 	}
 	s.add(&artifactengine.Engine{DB: s.db, Store: s.artifactRows(), Bytes: bytes, Images: s.registry, Signer: s.evidence, Catalog: specs{s.catalog},
-		Source: commits{s.source, s.git}, Runs: runs{s.pipeline}, Checks: checks{s.source}, Gate: admission{s}, Dir: "", Sweep: s.registry.Sweep, Holder: s.Instance.ID})
+		Source: commits{s.source, s.git}, Runs: runs{s.pipeline}, Checks: checks{s.source}, Gate: admission{s}, Dir: "", Sweep: s.registry.Sweep, Holder: s.data.holder()})
 	return nil
 }

@@ -1,8 +1,8 @@
 // Package engine drives rollouts to an end, across restarts.
 //
-// It has three parts: Follow turns facts into releases; one watcher per target waits for what changes
-// there; and the drive, which runs under a lease on one replica, compares what is stored with what is seen
-// and moves each rollout on. The drive keeps nothing: after a crash the next pass finds everything in the
+// It has three parts: one watcher per target waits for what changes there; and under a lease, on one
+// replica, facts are turned into releases, and the drive compares what is stored with what is seen and moves
+// each rollout on. The drive keeps nothing: after a crash the next pass finds everything in the
 // rows and at the targets, which refuse whoever has lost the lease.
 package engine
 
@@ -76,15 +76,7 @@ func (e *Engine) Run(ctx context.Context) error {
 	for name, t := range e.Targets {
 		parts.Go(func() { e.watch(ctx, name, t) })
 	}
-	failed := make(chan error, 2)
-	parts.Go(func() { failed <- e.Journal.Follow(ctx, "deploy", e.Handle) })
-	parts.Go(func() { failed <- lease.Hold(ctx, e.DB, "deploy/engine", e.Holder, e.drive) })
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case err := <-failed:
-		return err
-	}
+	return lease.Hold(ctx, e.DB, "deploy/engine", e.Holder, e.drive)
 }
 
 // Handle takes a fact in. It may see one twice.
@@ -157,8 +149,18 @@ func (e *Engine) watch(ctx context.Context, name string, t deploy.Target) {
 	}
 }
 
-// drive runs on the one replica that holds the lease.
+// drive runs on the one replica that holds the lease. Facts are followed there,
+// too: they say what the drive has to look at again.
 func (e *Engine) drive(ctx context.Context, l lease.Lease) error {
+	ctx, stop := context.WithCancel(ctx)
+	var following sync.WaitGroup
+	defer following.Wait()
+	defer stop()
+	following.Go(func() {
+		if err := e.Journal.Follow(ctx, "deploy", e.Handle); err != nil && ctx.Err() == nil {
+			slog.ErrorContext(ctx, "facts not followed", "error", err)
+		}
+	})
 	woken, cancel := e.Store.Subscribe()
 	defer cancel()
 	asked := make(chan struct{}, 1)
