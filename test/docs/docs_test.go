@@ -120,7 +120,16 @@ func (r *reader) serve() {
 	r.dir = r.home
 	r.env = []string{"HOME=" + r.home, "PATH=" + filepath.Dir(r.bin) + ":" + os.Getenv("PATH"), "WEIR_SERVER=http://" + r.address, "LC_ALL=C",
 		"GIT_AUTHOR_NAME=dana", "GIT_AUTHOR_EMAIL=dana@example.com", "GIT_COMMITTER_NAME=dana", "GIT_COMMITTER_EMAIL=dana@example.com", "GIT_CONFIG_NOSYSTEM=1"}
-	cmd := exec.Command(r.bin, "serve", "--data", filepath.Join(r.home, "weir-data"), "--listen", r.address)
+	args := []string{"serve", "--data", filepath.Join(r.home, "weir-data"), "--listen", r.address}
+	if seed := os.Getenv("WEIR_TEST_CACHE_SEED"); seed != "" {
+		// Only so that Go's own packages are not compiled cold once more.
+		config := filepath.Join(r.home, "weir-server.yaml")
+		if err := os.WriteFile(config, fmt.Appendf(nil, "runner: {cache_seed: %q}\n", seed), 0o600); err != nil {
+			r.t.Fatal(err)
+		}
+		args = append(args, "--config", config)
+	}
+	cmd := exec.Command(r.bin, args...)
 	cmd.Env = append(os.Environ(), "HOME="+r.home)
 	var log bytes.Buffer
 	cmd.Stderr = &log
