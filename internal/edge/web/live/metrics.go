@@ -40,7 +40,8 @@ func metrics(r deploy.Rollout, log []deploy.Decision, samples []control.Sample) 
 			v.Name = "Error rate"
 			bad = func(a control.Arm) int64 { return a.Errors }
 			if last.Need > 0 {
-				v.Seen, v.Needed = last.Have, last.Need
+				// The side with fewer requests decides how much was seen.
+				v.Seen, v.Needed = min(last.Have, last.Baseline.Requests), last.Need
 			}
 		case "latency":
 			i := slices.Index(deploy.LatencyBounds, m.Bound)

@@ -25,6 +25,9 @@ func (d *Data) Runs(ctx context.Context, before string) ([]web.RunRow, error) {
 
 func runRow(r pipeline.Run) web.RunRow {
 	row := web.RunRow{ID: string(r.ID), Title: r.Title, Workflow: r.Workflow, Repository: r.Repository, State: stateOf(r.State), Ref: shortRef(r.Ref), Revision: r.Revision, Actor: r.Actor, Created: r.Created}
+	if r.ChangeID != "" {
+		row.Ref = fmt.Sprintf("#%d, patchset %d", r.ChangeNumber, r.Patchset)
+	}
 	if row.Title == "" {
 		row.Title = r.Name
 	}
