@@ -300,7 +300,7 @@ func (s *scan) static() {
 			}
 		}
 		s.services = append(s.services, &service{name: s.unique(name), path: ".", build: "static: " + dir, source: p, certainty: Likely,
-			port:  Line{"port", "8080", "the default", Guess},
+			port:  Line{"port", "8080", "the server of the files that the image carries", Certain},
 			ready: Line{"ready path", "/", p, Certain}, live: Line{"live path", "/", p, Certain}})
 	}
 }
