@@ -299,9 +299,11 @@ func (s *scan) static() {
 				name = s.git.Name
 			}
 		}
+		// The image of a static service carries a small server of its files.
+		const server = "the server that Weir puts into the image"
 		s.services = append(s.services, &service{name: s.unique(name), path: ".", build: "static: " + dir, source: p, certainty: Likely,
-			port:  Line{"port", "8080", "the server of the files that the image carries", Certain},
-			ready: Line{"ready path", "/", p, Certain}, live: Line{"live path", "/", p, Certain}})
+			port:  Line{"port", "8080", server, Certain},
+			ready: Line{"ready path", "/readyz", server, Certain}, live: Line{"live path", "/readyz", server, Certain}})
 	}
 }
 
