@@ -212,6 +212,28 @@ func TestAuthorsPushersAndStaleReviewsDoNotCount(t *testing.T) {
 	})
 }
 
+func TestSameWordsAgainAreOneReviewSignedOnce(t *testing.T) {
+	dbtest.Each(t, func(t *testing.T, d *db.DB) {
+		w, ann := landed(t, d)
+		c := propose(t, w, ann, "topic", "a.txt", "2\n")
+		for range 3 { // A client that misses the answer tries again.
+			approve(t, w, "kim", c)
+		}
+		got, err := w.Source.Get(w.As(t, "ann"), c.ID)
+		if err != nil || len(got.Reviews) != 1 || len(w.Signed.Statements) != 1 {
+			t.Fatalf("%d reviews, %d signed, %v; want one of each", len(got.Reviews), len(w.Signed.Statements), err)
+		}
+		for _, verdict := range []string{"reject", "approve"} {
+			if _, err := w.Source.Review(w.As(t, "kim"), c.ID, verdict, ""); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got, err := w.Source.Get(w.As(t, "ann"), c.ID); err != nil || len(got.Reviews) != 3 {
+			t.Errorf("%d reviews, %v; want 3, since kim changed their mind twice", len(got.Reviews), err)
+		}
+	})
+}
+
 func TestAFailedCheckBlocksAlsoIfNobodyListedIt(t *testing.T) {
 	w, ann := landed(t, dbtest.SQLite(t))
 	c := propose(t, w, ann, "topic", "a.txt", "2\n")

@@ -2,8 +2,10 @@ package source
 
 import (
 	"context"
+	"crypto/sha256"
 	"database/sql"
 	"embed"
+	"encoding/base32"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -360,7 +362,15 @@ func (s *Service) Review(ctx context.Context, changeID, verdict, comment string)
 	if err := mayReview(ctx, s.db, c, verdict); err != nil {
 		return Review{}, err
 	}
-	r := Review{ID: id.New("review"), Revision: c.Revision, By: who.Name, Verdict: verdict, Comment: comment, Time: s.now().UTC()}
+	said, err := loadReviews(ctx, s.db, c.ID)
+	if err != nil {
+		return Review{}, err
+	}
+	said = slices.DeleteFunc(said, func(r Review) bool { return r.By != who.Name || r.Revision != c.Revision })
+	if n := len(said); n > 0 && said[n-1].Verdict == verdict && said[n-1].Comment == comment {
+		return said[n-1], nil // The same words again, as by a client that missed the answer.
+	}
+	r := Review{ID: reviewID(c, who.Name, verdict, comment, len(said)), Revision: c.Revision, By: who.Name, Verdict: verdict, Comment: comment, Time: s.now().UTC()}
 	// Signed first: a signature about a review that was then not stored is
 	// harmless, a stored review without its signature would not be.
 	if _, err := s.signer.Sign(ctx, evidence.Statement{PredicateType: evidence.Review, Key: r.ID, Subjects: []evidence.Subject{evidence.Commit(c.RepositoryID, c.Revision)},
@@ -378,9 +388,13 @@ func (s *Service) Review(ctx context.Context, changeID, verdict, comment string)
 		if err := mayReview(ctx, tx, now, verdict); err != nil {
 			return err
 		}
-		if _, err := tx.Exec(ctx, "insert into review (org, id, change_id, revision, by_name, verdict, comment, at) values (?, ?, ?, ?, ?, ?, ?, ?)",
-			org, r.ID, c.ID, r.Revision, r.By, r.Verdict, r.Comment, r.Time.UnixMicro()); err != nil {
+		res, err := tx.Exec(ctx, "insert into review (org, id, change_id, revision, by_name, verdict, comment, at) values (?, ?, ?, ?, ?, ?, ?, ?) on conflict (id) do nothing",
+			org, r.ID, c.ID, r.Revision, r.By, r.Verdict, r.Comment, r.Time.UnixMicro())
+		if err != nil {
 			return err
+		}
+		if n, err := res.RowsAffected(); err != nil || n == 0 {
+			return err // Said by another request of theirs at the same time.
 		}
 		tx.Wake(Topic(c.RepositoryID))
 		if err := s.announce(ctx, tx, FactReviewed, c.ID, Reviewed{c.ID, r.Revision, r.By, r.Verdict}); err != nil {
@@ -390,6 +404,14 @@ func (s *Service) Review(ctx context.Context, changeID, verdict, comment string)
 		return err
 	})
 	return r, err
+}
+
+// reviewID names what a person says for the n-th time about a revision. It
+// follows from what is said, so that somebody who tries again after a crash
+// between signature and storing is signed once.
+func reviewID(c Change, by, verdict, comment string, n int) string {
+	sum := sha256.Sum256(fmt.Appendf(nil, "%q %q %q %q %q %d", c.ID, c.Revision, by, verdict, comment, n))
+	return "review_" + strings.ToUpper(base32.HexEncoding.WithPadding(base32.NoPadding).EncodeToString(sum[:16]))
 }
 
 // mayReview refuses words on a change that has ended, and an author's consent.
