@@ -9,9 +9,12 @@ import (
 	"weir/internal/guard/identity"
 )
 
-// Catalog gives a service as its current trunk declares it. It is catalog.Catalog.
+// Catalog reads declarations. It is catalog.Catalog.
 type Catalog interface {
+	// Declared is a service as its current trunk declares it: the rules of its environments.
 	Declared(ctx context.Context, serviceID string) (catalog.Declared, error)
+	// At is what a revision declares, nil if nothing: how its releases run.
+	At(ctx context.Context, repositoryID, revision string) (*catalog.File, error)
 }
 
 // Gate is policy at the edges of this layer.

@@ -116,11 +116,17 @@ func (s *Service) Evaluate(ctx context.Context, fence Fence, pid PromotionID) (a
 		}
 		return again, err
 	}
-	spec, err := specOf(rel, declared, p.Environment)
-	if err != nil {
-		return again, wait(Block{Rule: "declared", Message: fault.Sentence(err), Source: "weir.yaml"})
+	rules, ok := declared.Environments[p.Environment]
+	if !ok {
+		return again, wait(Block{Rule: "declared", Message: fmt.Sprintf("The trunk's weir.yaml declares no environment %s for %s.", p.Environment, p.Service), Source: "weir.yaml"})
 	}
-	rules := declared.Environments[p.Environment]
+	spec, err := s.pinned(ctx, rel, p.Environment)
+	if err != nil {
+		if k := fault.KindOf(err); k != "" {
+			return again, wait(Block{Rule: "declared", Message: fault.Sentence(err), Source: "weir.yaml"})
+		}
+		return again, err
+	}
 	var after []After
 	for _, name := range declared.Order {
 		need, ok := rules.After[name]
@@ -202,6 +208,22 @@ func (s *Service) Evaluate(ctx context.Context, fence Fence, pid PromotionID) (a
 		}
 		return tx.Record(ctx, "release.promoted", string(rel.ID), map[string]string{"environment": p.Environment, "version": rel.Version, "rollout": string(r.ID), "decision": d.DecisionID})
 	})
+}
+
+// pinned is how a release runs in an environment, as its own revision declares it.
+func (s *Service) pinned(ctx context.Context, r Release, environment string) (Spec, error) {
+	f, err := s.catalog.At(ctx, r.RepositoryID, r.Revision)
+	if err != nil {
+		return Spec{}, fmt.Errorf("read the declaration of %s: %w", r.ID, err)
+	}
+	if f != nil {
+		for _, d := range f.Services {
+			if d.Name == r.Service {
+				return specOf(r, d, environment)
+			}
+		}
+	}
+	return Spec{}, fault.New(fault.NotFound, "The revision of %s %s declares no such service, so it cannot be run.", r.Service, r.Version)
 }
 
 // supersede ends the waiting promotions of older releases.

@@ -45,11 +45,13 @@ type Slot struct {
 // whole is the weight of all requests.
 const whole = 10000
 
-// specOf resolves how a release runs in an environment as the current trunk declares it.
+// specOf resolves how a release runs in an environment. Processes and configuration are those that the
+// release's own revision declares, which is what people approve; what the trunk declares later is for later
+// releases.
 func specOf(r Release, s catalog.Declared, environment string) (Spec, error) {
 	env, ok := s.Environments[environment]
 	if !ok {
-		return Spec{}, fault.New(fault.NotFound, "The trunk's weir.yaml declares no environment %s for %s.", environment, s.Name)
+		return Spec{}, fault.New(fault.NotFound, "The weir.yaml of %s %s has no environment %s; it was declared later. A newer release can go there.", r.Service, r.Version, environment)
 	}
 	if len(r.Artifacts) == 0 {
 		return Spec{}, fault.New(fault.Invalid, "The release %s of %s has no artifact to run.", r.Version, s.Name)
@@ -67,7 +69,7 @@ func specOf(r Release, s catalog.Declared, environment string) (Spec, error) {
 		}
 		return spec, nil
 	}
-	return Spec{}, fault.New(fault.Invalid, "%s declares no process of kind http under run: in weir.yaml, so there is nothing to deploy to %s.", s.Name, environment)
+	return Spec{}, fault.New(fault.Invalid, "%s %s declares no process of kind http under run: in weir.yaml, so there is nothing to deploy to %s.", r.Service, r.Version, environment)
 }
 
 // splitImage takes the digest off an image's name.

@@ -35,9 +35,43 @@ environments:
     strategy: {canary: {steps: [5%, 25%, 50%, 100%], bake: 1ms}}
 `
 
-type declared struct{ service catalog.Declared }
+// declared is a trunk, and what older revisions say if it is not the same.
+type declared struct {
+	mu      sync.Mutex
+	service catalog.Declared
+	at      map[string]catalog.Declared
+}
 
-func (d declared) Declared(context.Context, string) (catalog.Declared, error) { return d.service, nil }
+func (d *declared) Declared(context.Context, string) (catalog.Declared, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.service, nil
+}
+
+func (d *declared) At(_ context.Context, _, revision string) (*catalog.File, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	s, ok := d.at[revision]
+	if !ok {
+		s = d.service
+	}
+	return &catalog.File{Services: []catalog.Declared{s}}, nil
+}
+
+// lands makes text what the trunk says, as of a revision.
+func (d *declared) lands(t *testing.T, revision, text string) {
+	t.Helper()
+	f, diags := catalog.Parse("weir.yaml", []byte(text), "checkout")
+	if len(diags) > 0 {
+		t.Fatal(diags)
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.at == nil {
+		d.at = map[string]catalog.Declared{}
+	}
+	d.service, d.at[revision] = f.Services[0], f.Services[0]
+}
 
 // gate lets in what has been healthy before and what was approved.
 type gate struct {
@@ -97,7 +131,7 @@ type rig struct {
 	judge   *judge
 	engine  *engine.Engine
 	stop    func()
-	ledger  *[]string
+	trunk   *declared
 }
 
 func newRig(t *testing.T, d *db.DB) *rig {
@@ -115,7 +149,8 @@ func newRig(t *testing.T, d *db.DB) *rig {
 	r := &rig{t: t, db: d, journal: journal.New(d), target: targettest.New(), gate: &gate{approved: map[string]bool{}}, judge: &judge{}}
 	r.judge.say(deploy.Pass, "No worse.")
 	r.store = deploydb.New(d, r.journal, nil)
-	r.service = deploy.NewService(r.store, declared{f.Services[0]}, r.gate, nil)
+	r.trunk = &declared{service: f.Services[0]}
+	r.service = deploy.NewService(r.store, r.trunk, r.gate, nil)
 	return r
 }
 
@@ -392,6 +427,61 @@ func TestRollbackOnTheMachineIsTakenOver(t *testing.T) {
 	})
 }
 
+func TestReleaseRunsAsItsOwnRevisionDeclaresAndByTheTrunksRules(t *testing.T) {
+	says := func(greeting, rules string) string {
+		return fmt.Sprintf("weir: 1\nname: checkout\nartifact: {build: {go: .}}\nrun: {web: {port: 8080, ready: /%s}}\nenvironments: {staging: {}, production: {config: {GREETING: %s}, %s}}\n", greeting, greeting, rules)
+	}
+	r := newRig(t, dbtest.SQLite(t))
+	r.trunk.lands(t, "rev1.0.0", says("one", "approvals: {count: 1}"))
+	r.start()
+	r.admit("1.0.0")
+	r.until("staging", r.runs("staging", "1.0.0"))
+	// The trunk goes on before production takes 1.0.0.
+	r.trunk.lands(t, "rev1.1.0", says("two", "approvals: {count: 1}, strategy: {canary: {steps: [10%, 100%], bake: 1ms}}"))
+	r.approve("1.0.0")
+	r.until("production", r.runs("production", "1.0.0"))
+	config := func() string {
+		e, err := r.store.Environment(t.Context(), "svc_1", "production")
+		if err != nil || len(e.Slots) != 1 {
+			t.Fatal(e, err)
+		}
+		s := e.Slots[0].Release
+		return s.Version + " " + s.Env["GREETING"] + " " + s.Workload.Ready
+	}
+	if got := config(); got != "1.0.0 one /one" {
+		t.Errorf("production runs %q; want 1.0.0 as its revision declares it", got)
+	}
+	r.deliver("1.1.0")
+	if got := config(); got != "1.1.0 two /two" {
+		t.Errorf("production runs %q", got)
+	}
+	if got := r.last("production").Plan; got.Strategy != deploy.Steps || got.Steps[0] != .1 {
+		t.Errorf("plan %+v; want the trunk's canary", got)
+	}
+	r.trunk.lands(t, "rev1.2.0", says("three", ""))
+	if _, err := r.service.Rollback(person("ann", identity.Maintainer), "checkout", "production", ""); err != nil {
+		t.Fatal(err)
+	}
+	r.until("1.0.0", r.runs("production", "1.0.0"))
+	if got := config(); got != "1.0.0 one /one" {
+		t.Errorf("after the rollback production runs %q", got)
+	}
+}
+
+func TestEnvironmentThatIsNewerThanAReleaseWaitsForANewerOne(t *testing.T) {
+	r := newRig(t, dbtest.SQLite(t))
+	r.trunk.lands(t, "rev1.0.0", "weir: 1\nname: checkout\nartifact: {build: {go: .}}\nrun: {web: {port: 8080}}\nenvironments: {staging: {}}\n")
+	r.trunk.lands(t, "rev1.1.0", weirYAML)
+	r.start()
+	r.admit("1.0.0")
+	r.approve("1.0.0")
+	want := "The weir.yaml of checkout 1.0.0 has no environment production; it was declared later. A newer release can go there."
+	r.until("the promotion to say why it waits", func() bool {
+		ps, _ := r.store.Promotions(t.Context(), deploy.Filter{Environment: "production", Live: true})
+		return len(ps) == 1 && len(ps[0].Blocks) == 1 && ps[0].Blocks[0].Message == want
+	})
+}
+
 func TestTargetThatComesBackEmptyIsToldAgain(t *testing.T) {
 	r := newRig(t, dbtest.SQLite(t))
 	r.start()
@@ -443,8 +533,7 @@ func TestEngineKilledAfterAnyWriteGoesOnAndDoesNothingTwice(t *testing.T) {
 		ctx, cancel := context.WithCancel(context.Background())
 		c := &crash{Store: r.store, left: n, die: cancel}
 		whole := r.service
-		f, _ := catalog.Parse("weir.yaml", []byte(weirYAML), "checkout")
-		r.service = deploy.NewService(c, declared{f.Services[0]}, r.gate, nil)
+		r.service = deploy.NewService(c, r.trunk, r.gate, nil)
 		e := engine.New(engine.Config{DB: r.db, Journal: r.journal, Store: c, Service: r.service, Targets: map[string]deploy.Target{"local": r.target}, Judge: r.judge, Holder: "one", Look: 5 * time.Millisecond})
 		r.engine = e
 		done := make(chan struct{})

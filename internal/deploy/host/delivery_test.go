@@ -38,6 +38,10 @@ type open struct{ service catalog.Declared }
 
 func (o open) Declared(context.Context, string) (catalog.Declared, error) { return o.service, nil }
 
+func (o open) At(context.Context, string, string) (*catalog.File, error) {
+	return &catalog.File{Services: []catalog.Declared{o.service}}, nil
+}
+
 func (open) Decide(context.Context, deploy.GateRequest) (deploy.GateDecision, error) {
 	return deploy.GateDecision{DecisionID: "dec", Allow: true}, nil
 }
