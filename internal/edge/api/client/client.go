@@ -31,6 +31,7 @@ type (
 	Intake          = api.Intake
 	Environment     = api.Environment
 	Release         = api.Release
+	Promotion       = api.Promotion
 	Rollout         = api.Rollout
 	Head            = api.Head
 	Proof           = api.Proof
