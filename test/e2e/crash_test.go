@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -50,7 +51,18 @@ func copyOf(t testing.TB) *world {
 			t.Fatalf("copy the template: %v\n%s", err, out)
 		}
 	}
+	w.moveProxies()
 	return w
+}
+
+// moveProxies makes the host of a copy forget the addresses of its proxies:
+// several copies run at the same time.
+func (w *world) moveProxies() {
+	w.t.Helper()
+	path := filepath.Join(w.hostDir(), "state.json")
+	raw, err := os.ReadFile(path)
+	w.must(err)
+	w.must(os.WriteFile(path, regexp.MustCompile(`"address":\s*"[^"]*"`).ReplaceAll(raw, []byte(`"address":""`)), 0o600))
 }
 
 // once lets the kit be used outside of a test. What it made is removed at the

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httputil"
@@ -197,13 +198,13 @@ func (h *Host) listen(e *environment) error {
 	if !fixed {
 		want = e.record.Address
 	}
+	var l net.Listener
+	var err error
 	if want == "" {
-		want = "127.0.0.1:0"
-	}
-	l, err := net.Listen("tcp", want)
-	if err != nil && !fixed {
+		l, err = listenSomewhere()
+	} else if l, err = listenAgain(want); err != nil && !fixed {
 		slog.Warn("the address of an environment is taken; it gets another one", "environment", e.key, "address", want, "error", err)
-		l, err = net.Listen("tcp", "127.0.0.1:0")
+		l, err = listenSomewhere()
 	}
 	if err != nil {
 		return fault.Wrap(fault.Unavailable, err, "The proxy of %s cannot listen on %s: %s. Stop what uses that port, or configure another address.", e.key, want, err)
@@ -212,6 +213,29 @@ func (h *Host) listen(e *environment) error {
 	e.server = &http.Server{Handler: e, ReadHeaderTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug)}
 	e.record.Address = l.Addr().String()
 	return h.store.env(e.key, func(r *envRecord) { r.Address = e.record.Address })
+}
+
+// listenAgain opens a known address. A host that was killed a moment ago may
+// still hold it, so it is tried for two seconds.
+func listenAgain(address string) (net.Listener, error) {
+	for until := time.Now().Add(2 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		l, err := net.Listen("tcp", address)
+		if err == nil || !errors.Is(err, syscall.EADDRINUSE) || time.Now().After(until) {
+			return l, err
+		}
+	}
+}
+
+// listenSomewhere opens a free port below those that the kernel gives to
+// outgoing connections (32768 and up on Linux): an address that is remembered
+// must not be lost to somebody's client while the host is down.
+func listenSomewhere() (net.Listener, error) {
+	for range 100 {
+		if l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 20000+rand.IntN(10000))); err == nil {
+			return l, nil
+		}
+	}
+	return net.Listen("tcp", "127.0.0.1:0")
 }
 
 // listenUnix opens a socket that only this user can reach.
