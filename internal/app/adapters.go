@@ -51,7 +51,7 @@ func (l evidenceLog) AppendRaw(ctx context.Context, tx *db.Tx, kind string, body
 }
 func (l evidenceLog) Await(ctx context.Context, id string) (evidence.Proof, error) {
 	p, err := l.log.Await(ctx, id)
-	return evidence.Proof{Index: p.Index, TreeSize: p.TreeSize, RootHash: p.RootHash, Hashes: p.Hashes, Checkpoint: p.Checkpoint}, err
+	return evidence.Proof(p), err
 }
 
 // files reads repositories for the catalog, which stands below the source layer.

@@ -187,11 +187,11 @@ type dying struct {
 	after bool
 }
 
-var died = errors.New("killed")
+var errDied = errors.New("killed")
 
 func (s *dying) Save(ctx context.Context, fence artifact.Fence, from artifact.State, i artifact.Intake, a *artifact.Artifact, f *journal.Fact, e *artifact.Entry) error {
 	if s.left--; s.left < 0 {
-		return died
+		return errDied
 	}
 	if s.left > 0 || s.after {
 		if err := s.Store.Save(ctx, fence, from, i, a, f, e); err != nil {
@@ -199,7 +199,7 @@ func (s *dying) Save(ctx context.Context, fence artifact.Fence, from artifact.St
 		}
 	}
 	if s.left == 0 {
-		return died
+		return errDied
 	}
 	return nil
 }
@@ -213,7 +213,7 @@ func TestDeathAtAnyWriteChangesNothingInTheEnd(t *testing.T) {
 			healthy := w.engine.Store
 			w.engine.Store = &dying{healthy, n, after}
 			_, err := w.engine.Work(t.Context(), nil, later())
-			if !errors.Is(err, died) {
+			if !errors.Is(err, errDied) {
 				t.Fatalf("n=%d: Work() = %v; want it killed", n, err)
 			}
 			w.engine.Store = healthy

@@ -9,7 +9,6 @@
 package detect
 
 import (
-	"bytes"
 	"fmt"
 	"io/fs"
 	"path"
@@ -141,15 +140,6 @@ func (t *tree) read(p string) []byte {
 		return nil
 	}
 	return b
-}
-
-// lineOf finds the first line that contains text.
-func (t *tree) lineOf(p, text string) string {
-	before, _, ok := bytes.Cut(t.read(p), []byte(text))
-	if !ok {
-		return p
-	}
-	return fmt.Sprintf("%s:%d", p, bytes.Count(before, []byte("\n"))+1)
 }
 
 // service is one that will stand in the file.

@@ -3,6 +3,7 @@ package host
 import (
 	"archive/tar"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -14,6 +15,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"weir/internal/base/fault"
@@ -287,6 +289,33 @@ func TestCorruptOrHostileImageNeverStarts(t *testing.T) {
 	e = r.settle("the refusal", func(e protocol.Environment) bool { return e.Slots[len(e.Slots)-1].State == protocol.Failed })
 	if got := e.Slots[len(e.Slots)-1].Reason; !strings.Contains(got, "on this host is corrupt (label is not what was pulled), so it was not started") {
 		t.Errorf("reason %q", got)
+	}
+}
+
+func TestConnectionThatBreaksWhilePullingIsTriedAgain(t *testing.T) {
+	reg := newFakeRegistry(t)
+	r := start(t, config(t.TempDir(), reg))
+	good := reg.pushApp(t, "a")
+	reg.mu.Lock()
+	reg.cut = 3 // the configuration twice or the layer, whatever is asked for
+	reg.mu.Unlock()
+	e := r.apply(stable(release("1.0.0", good, nil), 10000))
+	if e.Slots[0].State == protocol.Failed || reg.cut != 0 {
+		t.Errorf("%s: %q; %d cuts were not seen", e.Slots[0].State, e.Slots[0].Reason, reg.cut)
+	}
+
+	// The layer alone says so.
+	reg.mu.Lock()
+	raw := reg.content[good]
+	reg.mu.Unlock()
+	var m manifest
+	if err := json.Unmarshal(raw, &m); err != nil {
+		t.Fatal(err)
+	}
+	w := &wire{r: io.MultiReader(strings.NewReader("x"), iotest.ErrReader(io.ErrUnexpectedEOF))}
+	var u unpacking
+	if err := u.layer(t.TempDir(), w, m.Layers[0], ""); err == nil || !errors.Is(w.broke, io.ErrUnexpectedEOF) {
+		t.Errorf("layer() = %v, broke = %v", err, w.broke)
 	}
 }
 

@@ -254,8 +254,12 @@ func (c *images) pull(ctx context.Context, r protocol.Release) (err error) {
 		if err != nil {
 			return err
 		}
-		err = u.layer(root, body, l, ic.RootFS.DiffIDs[i])
+		w := &wire{r: body}
+		err = u.layer(root, w, l, ic.RootFS.DiffIDs[i])
 		body.Close()
+		if w.broke != nil {
+			return fault.Wrap(fault.Unavailable, w.broke, "The registry broke off in the middle of layer %s of the image %s@%s: %s. It is asked again.", l.Digest, r.Image, r.Digest, w.broke)
+		}
 		if errors.Is(err, syscall.ENOSPC) {
 			return err
 		}
@@ -354,6 +358,21 @@ func (c *images) sweepPulls() {
 	for _, d := range old {
 		os.RemoveAll(d)
 	}
+}
+
+// wire is a body on its way from the registry. It tells a connection that broke
+// from content that is wrong: the first is worth another try.
+type wire struct {
+	r     io.Reader
+	broke error
+}
+
+func (w *wire) Read(p []byte) (int, error) {
+	n, err := w.r.Read(p)
+	if err != nil && err != io.EOF {
+		w.broke = err
+	}
+	return n, err
 }
 
 // unpacking counts over all layers of an image.

@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -52,6 +53,7 @@ type fakeRegistry struct {
 	mu        sync.Mutex
 	content   map[string][]byte
 	referrers map[string][]descriptor
+	cut       int // so many answers with blobs break off in the middle
 }
 
 func newFakeRegistry(t testing.TB) *fakeRegistry {
@@ -73,6 +75,12 @@ func newFakeRegistry(t testing.TB) *fakeRegistry {
 		if !ok {
 			http.Error(w, "unknown", http.StatusNotFound)
 			return
+		}
+		if r.cut > 0 && parts[len(parts)-2] == "blobs" {
+			r.cut--
+			w.Header().Set("Content-Length", strconv.Itoa(len(b)))
+			w.Write(b[:len(b)/2])
+			panic(http.ErrAbortHandler)
 		}
 		w.Write(b)
 	}))

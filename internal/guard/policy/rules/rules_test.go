@@ -69,7 +69,6 @@ func TestWhatIsInOrderPassesEveryGate(t *testing.T) {
 }
 
 type spoiled struct {
-	name   string
 	rule   string // that alone refuses
 	want   string
 	action string
