@@ -24,8 +24,12 @@ node_modules/.installed: package.json package-lock.json
 	@npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
 	@touch $@
 
+.PHONY: sandbox-init
+sandbox-init: tools # The small program that is process 1 of every sandbox; without it the whole binary is.
+	@$(GO) run ./internal/base/jail/build
+
 .PHONY: build
-build: assets ## Build bin/weir with its pages' assets
+build: assets sandbox-init ## Build bin/weir with its pages' assets
 	@echo "build: $(BIN) $(RELEASE) (a few minutes the first time)"
 	@mkdir -p bin
 	@$(GO) build -trimpath -ldflags "$(LDFLAGS)" -o $(BIN) ./cmd/weir
@@ -66,4 +70,4 @@ dogfood: build ## Weir's own repository through a running Weir
 
 .PHONY: clean
 clean: ## Remove what was built
-	@rm -rf bin node_modules internal/edge/web/assets/dist/* test-results
+	@rm -rf bin node_modules internal/edge/web/assets/dist/* internal/base/confine/dist/* test-results

@@ -1,7 +1,7 @@
 // Package confine runs programs that are not trusted, without root.
 //
 // A Sandbox is a small world: a process tree, a file tree and a network of its own. It is made by
-// running this same binary again in new user, pid, mount, ipc, uts and network namespaces. That copy
+// running a program of package jail, or this same binary again, in new user, pid, mount, ipc, uts and network namespaces. That
 // is the sandbox's init: process 1 in there, it builds the file tree, gives up every privilege and
 // then starts commands when asked over a private socket. When the socket closes, for whatever reason,
 // init ends and the kernel ends everything else in the sandbox.

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"weir/internal/base/jail"
 )
 
 // Support is what this machine can do for a sandbox.
@@ -23,7 +25,7 @@ type Support struct {
 
 // Probe tries it once, by opening a sandbox, and remembers the answer.
 var Probe = sync.OnceValue(func() Support {
-	s := Support{Landlock: landlockABI()}
+	s := Support{Landlock: jail.LandlockABI()}
 	s.Scoped = s.Landlock >= 6
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"weir/internal/base/jail"
 )
 
 // Proc is a started command.
@@ -115,7 +117,7 @@ func (s *Sandbox) Start(c Cmd) (*Proc, error) {
 		// Fd also makes the file blocking, which is what a program expects of its standard files.
 		fds = append(fds, int(f.Fd()))
 	}
-	_, err = s.ask(context.Background(), request{ID: p.id, Op: opStart, Argv: c.Argv, Env: c.Env, Dir: c.Dir}, fds...)
+	_, err = s.ask(context.Background(), jail.Request{ID: p.id, Op: jail.OpStart, Argv: c.Argv, Env: c.Env, Dir: c.Dir}, fds...)
 	runtime.KeepAlive(theirs) // no finalizer closes a file that is on its way
 	if err != nil {
 		s.mu.Lock()
@@ -179,7 +181,7 @@ func (p *Proc) Signal(sig syscall.Signal) error {
 		return os.ErrProcessDone
 	default:
 	}
-	return p.sandbox.link.send(request{Op: opSignal, Proc: p.id, Sig: int(sig)})
+	return p.sandbox.link.Send(jail.Request{Op: jail.OpSignal, Proc: p.id, Sig: int(sig)})
 }
 
 // Kill ends the command. It may be called at any time.

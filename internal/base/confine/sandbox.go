@@ -15,7 +15,9 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
 	"weir/internal/base/fault"
+	"weir/internal/base/jail"
 )
 
 // system is what every sandbox sees of the machine, read-only.
@@ -25,7 +27,8 @@ var system = []string{"/usr", "/bin", "/sbin", "/lib", "/lib64", "/lib32", "/etc
 type Sandbox struct {
 	spec Spec
 	init *os.Process
-	link *link
+	link *jail.Link
+	conn *net.UnixConn
 	out  *egress
 	gone chan struct{} // closed when init has ended
 
@@ -37,7 +40,7 @@ type Sandbox struct {
 }
 
 type answer struct {
-	reply
+	jail.Reply
 	fds []int
 }
 
@@ -63,28 +66,29 @@ func Open(ctx context.Context, spec Spec) (*Sandbox, error) {
 		ours.Close()
 		return nil, fault.Wrap(fault.Unavailable, err, "%s", refusal(err))
 	}
-	l, err := newLink(ours)
+	conn, err := control(ours)
 	if err != nil {
 		p.Kill()
 		p.Wait()
 		return nil, err
 	}
-	s := &Sandbox{spec: spec, init: p, link: l, gone: make(chan struct{}), waiting: map[uint64]chan answer{}, procs: map[uint64]*Proc{}}
+	l := &jail.Link{Socket: socket{conn}}
+	s := &Sandbox{spec: spec, init: p, link: l, conn: conn, gone: make(chan struct{}), waiting: map[uint64]chan answer{}, procs: map[uint64]*Proc{}}
 	stop := context.AfterFunc(ctx, func() { p.Kill() })
-	var first reply
-	err = l.send(b)
+	var first jail.Reply
+	err = l.Send(b)
 	if err == nil {
-		_, err = l.receive(&first)
+		_, err = l.Receive(&first)
 	}
 	if err == nil {
-		err = first.err()
+		err = first.Error()
 	}
 	if !stop() && err == nil {
 		err = ctx.Err()
 	}
 	if err != nil {
 		p.Kill()
-		l.conn.Close()
+		conn.Close()
 		p.Wait()
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
@@ -102,33 +106,33 @@ func Open(ctx context.Context, spec Spec) (*Sandbox, error) {
 }
 
 // plan decides what init is told, and fills in the defaults of spec.
-func plan(spec *Spec) (boot, error) {
+func plan(spec *Spec) (jail.Boot, error) {
 	switch {
 	case spec.Dir == "":
 		spec.Dir = "/tmp"
 	case spec.Image == "":
 		spec.ReadWrite = append([]string{spec.Dir}, spec.ReadWrite...)
 	}
-	b := boot{Dir: spec.Dir, Image: spec.Image, Limits: spec.Limits, Unconfined: spec.Unconfined, Namespaces: !spec.Unconfined}
+	b := jail.Boot{Dir: spec.Dir, Image: spec.Image, Limits: spec.Limits, Unconfined: spec.Unconfined, Namespaces: !spec.Unconfined}
 	if spec.Unconfined {
 		return b, nil
 	}
 	b.NetNS = spec.Network != Host
 	for _, p := range slices.Concat(spec.ReadOnly, spec.ReadWrite) {
 		if !filepath.IsAbs(p) || filepath.Clean(p) == "/" {
-			return boot{}, fmt.Errorf("root %q of a sandbox: want an absolute path below /", p)
+			return jail.Boot{}, fmt.Errorf("root %q of a sandbox: want an absolute path below /", p)
 		}
 	}
 	if !spec.NoSystem && spec.Image == "" {
 		for _, p := range system {
-			b.Roots = append(b.Roots, root{Path: p, Optional: true})
+			b.Roots = append(b.Roots, jail.Root{Path: p, Optional: true})
 		}
 		b.Roots = append(b.Roots, toolchain()...)
 		b.Masks = privateEtc()
 		if spec.Network == Host {
 			// Often a link out of /etc.
 			if p, err := filepath.EvalSymlinks("/etc/resolv.conf"); err == nil && p != "/etc/resolv.conf" {
-				b.Roots = append(b.Roots, root{Path: p, Optional: true})
+				b.Roots = append(b.Roots, jail.Root{Path: p, Optional: true})
 			}
 		}
 	}
@@ -143,18 +147,18 @@ func plan(spec *Spec) (boot, error) {
 	return b, nil
 }
 
-func add(roots []root, path string, write bool) []root {
+func add(roots []jail.Root, path string, write bool) []jail.Root {
 	for i := range roots {
 		if roots[i].Path == path {
 			roots[i].Write = roots[i].Write || write
 			return roots
 		}
 	}
-	return append(roots, root{Path: path, Write: write})
+	return append(roots, jail.Root{Path: path, Write: write})
 }
 
 // toolchain is the Go installation, where it is not in a system folder already.
-var toolchain = sync.OnceValue(func() (roots []root) {
+var toolchain = sync.OnceValue(func() (roots []jail.Root) {
 	dir := os.Getenv("GOROOT")
 	if dir == "" {
 		if _, err := os.Stat("/usr/local/go"); err == nil {
@@ -173,7 +177,7 @@ var toolchain = sync.OnceValue(func() (roots []root) {
 	if _, err := os.Stat(filepath.Join(dir, "pkg", "tool")); err != nil {
 		return nil
 	}
-	return []root{{Path: filepath.Clean(dir), Optional: true}}
+	return []jail.Root{{Path: filepath.Clean(dir), Optional: true}}
 })
 
 // privateEtc lists what is in /etc but not for everyone. It matters when we run as root, and then the
@@ -203,8 +207,8 @@ var privateEtc = sync.OnceValue(func() (paths []string) {
 
 func (s *Sandbox) read() {
 	for {
-		var r reply
-		fds, err := s.link.receive(&r)
+		var r jail.Reply
+		fds, err := s.link.Receive(&r)
 		if err != nil {
 			s.end()
 			return
@@ -224,7 +228,7 @@ func (s *Sandbox) read() {
 		delete(s.waiting, r.ID)
 		s.mu.Unlock()
 		if ch == nil {
-			closeAll(fds)
+			jail.CloseAll(fds)
 			continue
 		}
 		ch <- answer{r, fds}
@@ -235,7 +239,7 @@ var errClosed = errors.New("the sandbox is closed")
 
 // end marks everything that still waits as lost, once init is gone.
 func (s *Sandbox) end() {
-	s.link.conn.Close()
+	s.conn.Close()
 	if !s.spec.Unconfined {
 		s.init.Kill()
 	}
@@ -261,7 +265,7 @@ func (s *Sandbox) Close() error {
 		s.out.close()
 	}
 	if s.spec.Unconfined {
-		s.link.conn.CloseWrite()
+		s.conn.CloseWrite()
 	} else {
 		s.init.Kill()
 	}
@@ -277,7 +281,7 @@ func (s *Sandbox) Close() error {
 // Gone is closed when the sandbox has ended, by Close or by itself.
 func (s *Sandbox) Gone() <-chan struct{} { return s.gone }
 
-func (s *Sandbox) ask(ctx context.Context, req request, fds ...int) (answer, error) {
+func (s *Sandbox) ask(ctx context.Context, req jail.Request, fds ...int) (answer, error) {
 	ch := make(chan answer, 1)
 	s.mu.Lock()
 	if s.closed {
@@ -290,7 +294,7 @@ func (s *Sandbox) ask(ctx context.Context, req request, fds ...int) (answer, err
 	}
 	s.waiting[req.ID] = ch
 	s.mu.Unlock()
-	if err := s.link.send(req, fds...); err != nil {
+	if err := s.link.Send(req, fds...); err != nil {
 		s.mu.Lock()
 		delete(s.waiting, req.ID)
 		s.mu.Unlock()
@@ -301,11 +305,11 @@ func (s *Sandbox) ask(ctx context.Context, req request, fds ...int) (answer, err
 		if !ok {
 			return answer{}, errClosed
 		}
-		return a, a.err()
+		return a, a.Error()
 	case <-ctx.Done():
 		go func() { // whoever comes late with a file has it closed
 			if a, ok := <-ch; ok {
-				closeAll(a.fds)
+				jail.CloseAll(a.fds)
 			}
 		}()
 		return answer{}, ctx.Err()
@@ -314,7 +318,7 @@ func (s *Sandbox) ask(ctx context.Context, req request, fds ...int) (answer, err
 
 // Dial connects to a port on the sandbox's loopback.
 func (s *Sandbox) Dial(ctx context.Context, port int) (net.Conn, error) {
-	a, err := s.ask(ctx, request{Op: opDial, Port: port})
+	a, err := s.ask(ctx, jail.Request{Op: jail.OpDial, Port: port})
 	if err != nil {
 		return nil, portError("connect to", port, err)
 	}
@@ -328,7 +332,7 @@ func (s *Sandbox) Dial(ctx context.Context, port int) (net.Conn, error) {
 
 // Listen opens a port on the sandbox's loopback that the caller serves. Port 0 chooses one.
 func (s *Sandbox) Listen(port int) (net.Listener, error) {
-	a, err := s.ask(context.Background(), request{Op: opListen, Port: port})
+	a, err := s.ask(context.Background(), jail.Request{Op: jail.OpListen, Port: port})
 	if err != nil {
 		return nil, portError("listen on", port, err)
 	}
@@ -342,7 +346,7 @@ func (s *Sandbox) Listen(port int) (net.Listener, error) {
 
 func (a answer) file(name string) (*os.File, error) {
 	if len(a.fds) != 1 {
-		closeAll(a.fds)
+		jail.CloseAll(a.fds)
 		return nil, fmt.Errorf("sandbox sent %d files, want 1", len(a.fds))
 	}
 	return os.NewFile(uintptr(a.fds[0]), name), nil
@@ -378,11 +382,11 @@ var spawner = sync.OnceValue(func() chan<- func() {
 	return jobs
 })
 
-func spawn(control *os.File, b boot) (p *os.Process, err error) {
+func spawn(link *os.File, b jail.Boot) (p *os.Process, err error) {
 	attr := &os.ProcAttr{
 		Dir:   "/",
-		Env:   []string{initMarker + "=1", "GOMAXPROCS=2", "GOGC=off"},
-		Files: []*os.File{nil, nil, os.Stderr, control},
+		Env:   []string{jail.Marker + "=1", "GOMAXPROCS=2", "GOGC=off"},
+		Files: []*os.File{nil, nil, os.Stderr, link},
 		Sys:   &syscall.SysProcAttr{Setsid: true},
 	}
 	if b.Namespaces {
@@ -394,11 +398,11 @@ func spawn(control *os.File, b boot) (p *os.Process, err error) {
 		}
 		attr.Sys.UidMappings = []syscall.SysProcIDMap{{ContainerID: inside(os.Getuid(), b), HostID: os.Getuid(), Size: 1}}
 		attr.Sys.GidMappings = []syscall.SysProcIDMap{{ContainerID: inside(os.Getgid(), b), HostID: os.Getgid(), Size: 1}}
-		attr.Sys.AmbientCaps = setupCaps
+		attr.Sys.AmbientCaps = jail.SetupCaps
 	}
 	done := make(chan struct{})
 	spawner() <- func() {
-		p, err = os.StartProcess("/proc/self/exe", []string{initName}, attr)
+		p, err = os.StartProcess(program(), []string{jail.Name}, attr)
 		close(done)
 	}
 	<-done
@@ -406,7 +410,7 @@ func spawn(control *os.File, b boot) (p *os.Process, err error) {
 }
 
 // inside is who a process is in there: itself, but nobody is root.
-func inside(id int, b boot) int {
+func inside(id int, b jail.Boot) int {
 	switch {
 	case b.Image != "":
 		return 65532 // as images of static binaries expect it

@@ -3,6 +3,8 @@ package confine
 import (
 	"io"
 	"time"
+
+	"weir/internal/base/jail"
 )
 
 // Network says what a sandbox can reach.
@@ -33,12 +35,7 @@ type Spec struct {
 }
 
 // Limits bound what each command may take. Zero means the default.
-type Limits struct {
-	Files     uint64 // open files of a process, default 65536 or the parent's limit
-	Processes uint64 // processes and threads in the sandbox, default 8192
-	FileSize  uint64 // bytes of one file, default unlimited
-	Tmp       uint64 // bytes of the sandbox's own /tmp, default 1 GiB
-}
+type Limits = jail.Limits
 
 // Cmd is one command to start.
 type Cmd struct {
@@ -54,13 +51,4 @@ type Cmd struct {
 }
 
 // Exit is how a command ended. A command killed by a signal has Code 128 + signal, as a shell reports it.
-type Exit struct {
-	Code   int           `json:"code"`
-	Signal string        `json:"signal,omitempty"`
-	User   time.Duration `json:"user,omitempty"`   // processor time in the command and the children that it waited for
-	System time.Duration `json:"system,omitempty"` // processor time in the kernel on their behalf
-	MaxRSS int64         `json:"max_rss,omitempty"`
-}
-
-// Success reports exit code 0.
-func (e Exit) Success() bool { return e.Code == 0 && e.Signal == "" }
+type Exit = jail.Exit

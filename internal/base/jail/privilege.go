@@ -1,4 +1,4 @@
-package confine
+package jail
 
 import (
 	"fmt"
@@ -7,8 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// setupCaps are held by init, within its own user namespace, only until the file tree stands.
-var setupCaps = []uintptr{unix.CAP_SYS_ADMIN, unix.CAP_NET_ADMIN, unix.CAP_SETPCAP, unix.CAP_SYS_RESOURCE}
+// SetupCaps are held by init, within its own user namespace, only until the file tree stands.
+var SetupCaps = []uintptr{unix.CAP_SYS_ADMIN, unix.CAP_NET_ADMIN, unix.CAP_SETPCAP, unix.CAP_SYS_RESOURCE}
 
 // dropPrivileges leaves the calling thread without any capability and without a way back.
 func dropPrivileges() error {

@@ -1,4 +1,4 @@
-package confine
+package jail
 
 import (
 	"errors"
@@ -17,15 +17,15 @@ var devices = []string{"/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/d
 
 // buildRoot makes the file tree of the sandbox and moves this process into it. Sources are opened as
 // detached mounts first, because the new tree covers the paths that they come from.
-func buildRoot(b boot) error {
+func buildRoot(b Boot) error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("make mounts private: %w", err)
 	}
 	roots := slices.Clone(b.Roots)
 	// A parent is mounted before what lies in it.
-	slices.SortStableFunc(roots, func(x, y root) int { return strings.Compare(x.Path, y.Path) })
+	slices.SortStableFunc(roots, func(x, y Root) int { return strings.Compare(x.Path, y.Path) })
 	type source struct {
-		root
+		Root
 		fd  int
 		dir bool
 	}
@@ -155,7 +155,7 @@ func detach(path string, flags uint64) (fd int, dir bool, err error) {
 }
 
 // newTop is the root of the new tree: an image, or an empty folder to hang the roots in.
-func newTop(b boot) (int, error) {
+func newTop(b Boot) (int, error) {
 	if b.Image != "" {
 		fd, dir, err := detach(b.Image, unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_RDONLY)
 		if err == nil && !dir {

@@ -1,7 +1,6 @@
-package confine
+package jail
 
 import (
-	"fmt"
 	"os"
 	"syscall"
 
@@ -14,15 +13,15 @@ func (s *supervisor) answerSocket(id uint64, open func() (int, error)) {
 	fd, err := open()
 	if err != nil {
 		errno, _ := err.(syscall.Errno)
-		r := reply{ID: id, Errno: errno}
+		r := Reply{ID: id, Errno: errno}
 		if errno == 0 {
 			r.Err = err.Error()
 		}
-		s.link.send(r)
+		s.link.Send(r)
 		return
 	}
 	defer unix.Close(fd)
-	s.link.send(reply{ID: id}, fd)
+	s.link.Send(Reply{ID: id}, fd)
 }
 
 func dialInside(port int) (int, error) {
@@ -93,9 +92,4 @@ func loopbackUp() error {
 	// Services may listen on 80 and 443 of a network that is theirs alone. Not fatal: it is a convenience.
 	os.WriteFile("/proc/sys/net/ipv4/ip_unprivileged_port_start", []byte("0"), 0)
 	return nil
-}
-
-// portError says what a failed dial or listen means.
-func portError(what string, port int, err error) error {
-	return fmt.Errorf("%s port %d in the sandbox: %w", what, port, err)
 }

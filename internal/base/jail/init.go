@@ -1,4 +1,4 @@
-package confine
+package jail
 
 import (
 	"errors"
@@ -9,36 +9,27 @@ import (
 	"runtime"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
+// How the outside starts init: under this name, with the marker set and the control socket as this file.
 const (
-	initName   = "weir-sandbox"
-	initMarker = "WEIR_SANDBOX_INIT"
-	controlFD  = 3
+	Name      = "weir-sandbox"
+	Marker    = "WEIR_SANDBOX_INIT"
+	ControlFD = 3
 )
 
-var mainCalled atomic.Bool
-
 // Main runs the sandbox's init when this process is one, and then does not return. Otherwise it does nothing.
-// It is the first call of main() and TestMain.
 func Main() {
-	mainCalled.Store(true)
-	if len(os.Args) != 1 || os.Args[0] != initName || os.Getenv(initMarker) == "" {
+	if len(os.Args) != 1 || os.Args[0] != Name || os.Getenv(Marker) == "" {
 		return
 	}
 	// The main thread, which is the one that others see as process 1, stays out of the confined domain.
 	runtime.LockOSThread()
-	l, err := newLink(os.NewFile(controlFD, "control"))
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(125)
-	}
-	s := &supervisor{link: l, running: map[int]uint64{}, starts: make(chan start)}
+	s := &supervisor{link: &Link{Socket: descriptor(ControlFD)}, running: map[int]uint64{}, starts: make(chan start)}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -52,8 +43,8 @@ func Main() {
 
 // supervisor is the parent of every command in one sandbox.
 type supervisor struct {
-	link   *link
-	boot   boot
+	link   *Link
+	boot   Boot
 	starts chan start
 
 	mu      sync.Mutex
@@ -61,23 +52,23 @@ type supervisor struct {
 }
 
 type start struct {
-	request
+	Request
 	fds []int
 }
 
 func (s *supervisor) run() {
 	if err := s.setUp(); err != nil {
-		r := reply{Err: err.Error()}
+		r := Reply{Err: err.Error()}
 		if errno, ok := errors.AsType[syscall.Errno](err); ok {
-			r = reply{Err: strings.TrimSuffix(err.Error(), ": "+errno.Error()), Errno: errno}
+			r = Reply{Err: strings.TrimSuffix(err.Error(), ": "+errno.Error()), Errno: errno}
 		}
-		s.link.send(r)
+		s.link.Send(r)
 		return
 	}
 	children := make(chan os.Signal, 1)
 	signal.Notify(children, syscall.SIGCHLD)
 	go s.reap(children)
-	if s.link.send(reply{}) != nil {
+	if s.link.Send(Reply{}) != nil {
 		return
 	}
 	go s.listen()
@@ -91,10 +82,10 @@ func (s *supervisor) run() {
 
 func (s *supervisor) setUp() error {
 	// Nothing that the parent happened to leave open reaches a command.
-	if err := unix.CloseRange(controlFD, ^uint(0), unix.CLOSE_RANGE_CLOEXEC); err != nil {
+	if err := unix.CloseRange(ControlFD, ^uint(0), unix.CLOSE_RANGE_CLOEXEC); err != nil {
 		return fmt.Errorf("mark open files: %w", err)
 	}
-	if _, err := s.link.receive(&s.boot); err != nil {
+	if _, err := s.link.Receive(&s.boot); err != nil {
 		return fmt.Errorf("read what to set up: %w", err)
 	}
 	b := s.boot
@@ -128,8 +119,8 @@ func (s *supervisor) setUp() error {
 func (s *supervisor) listen() {
 	defer close(s.starts)
 	for {
-		var req request
-		fds, err := s.link.receive(&req)
+		var req Request
+		fds, err := s.link.Receive(&req)
 		if err != nil {
 			if !s.boot.Unconfined {
 				os.Exit(0) // process 1 ends, and with it all others
@@ -137,22 +128,22 @@ func (s *supervisor) listen() {
 			return
 		}
 		switch req.Op {
-		case opStart:
+		case OpStart:
 			s.starts <- start{req, fds}
-		case opSignal:
+		case OpSignal:
 			s.signal(req)
-		case opDial:
+		case OpDial:
 			go s.answerSocket(req.ID, func() (int, error) { return dialInside(req.Port) })
-		case opListen:
+		case OpListen:
 			s.answerSocket(req.ID, func() (int, error) { return listenInside(req.Port) })
 		default:
-			s.link.send(reply{ID: req.ID, Err: "unknown request"})
+			s.link.Send(Reply{ID: req.ID, Err: "unknown request"})
 		}
 	}
 }
 
 func (s *supervisor) start(st start) {
-	defer closeAll(st.fds)
+	defer CloseAll(st.fds)
 	dir := st.Dir
 	if dir == "" {
 		dir = s.boot.Dir
@@ -173,20 +164,20 @@ func (s *supervisor) start(st start) {
 		if err == nil {
 			s.running[pid] = st.ID
 			// Answered under the lock, so that the answer precedes the exit.
-			s.link.send(reply{ID: st.ID})
+			s.link.Send(Reply{ID: st.ID})
 		}
 		s.mu.Unlock()
 	}
 	if err != nil {
-		r := reply{ID: st.ID, Err: err.Error()}
+		r := Reply{ID: st.ID, Err: err.Error()}
 		if errno, ok := errors.AsType[syscall.Errno](err); ok {
 			r.Err, r.Errno = "", errno
 		}
-		s.link.send(r)
+		s.link.Send(r)
 	}
 }
 
-func (s *supervisor) signal(req request) {
+func (s *supervisor) signal(req Request) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for pid, id := range s.running {
@@ -217,7 +208,7 @@ func (s *supervisor) reap(children <-chan os.Signal) {
 			id, mine := s.running[pid]
 			if mine && (ws.Exited() || ws.Signaled()) {
 				delete(s.running, pid)
-				s.link.send(reply{ID: id, Exit: exitOf(ws, ru)})
+				s.link.Send(Reply{ID: id, Exit: exitOf(ws, ru)})
 			}
 			s.mu.Unlock()
 		}

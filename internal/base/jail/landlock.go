@@ -1,4 +1,4 @@
-package confine
+package jail
 
 import (
 	"errors"
@@ -33,8 +33,8 @@ type pathBeneathAttr struct {
 	parent int32
 }
 
-// landlockABI is 0 where the kernel has no Landlock.
-func landlockABI() int {
+// LandlockABI is the version that the kernel offers, 0 where the kernel has no Landlock.
+func LandlockABI() int {
 	n, _, errno := syscall.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, 0, 0, unix.LANDLOCK_CREATE_RULESET_VERSION)
 	if errno != 0 {
 		return 0
@@ -48,8 +48,8 @@ type rules struct {
 	handled uint64
 }
 
-func newRules(b boot) (rules, error) {
-	abi := landlockABI()
+func newRules(b Boot) (rules, error) {
+	abi := LandlockABI()
 	if abi == 0 {
 		return rules{}, errors.New("this kernel has no Landlock (Linux 5.13 or newer with CONFIG_SECURITY_LANDLOCK is needed)")
 	}
