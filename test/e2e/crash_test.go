@@ -165,9 +165,10 @@ func crashAt(t *testing.T, n int) (died bool) {
 				return
 			}
 			died = true
-			w.launch()
 		case <-done:
+			w.kill() // it could still come to that write while it is looked at
 		}
+		w.launch()
 	}()
 	d := &delivery{world: w}
 	err := d.do(w.commit("feat: second", tiny(fmt.Sprintf("second%d", n), "")))
@@ -176,6 +177,7 @@ func crashAt(t *testing.T, n int) (died bool) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	w.must(w.ready())
 	d.check()
 	return died
 }
