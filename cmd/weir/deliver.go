@@ -15,7 +15,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"weir/internal/app"
 	"weir/internal/edge/api/client"
 )
 
@@ -273,27 +272,4 @@ func printRun(w io.Writer, r client.Run) {
 			fmt.Fprintf(w, "    %-10s %s  %s\n", s.State, s.Name, took)
 		}
 	}
-}
-
-func logsCommand(g *globals) *cobra.Command {
-	var follow, raw bool
-	var attempt int
-	c := &cobra.Command{Use: "logs RUN JOB", Short: "Print what a job wrote", Args: cobra.ExactArgs(2), Example: "  weir logs -f run_01... test",
-		RunE: func(cmd *cobra.Command, args []string) error {
-			q := url.Values{"follow": {strconv.FormatBool(follow)}, "attempt": {strconv.Itoa(attempt)}}
-			in, err := g.client().Stream(cmd.Context(), "/runs/"+client.Escape(args[0])+"/jobs/"+client.Escape(args[1])+"/log?"+q.Encode())
-			if err != nil {
-				return err
-			}
-			defer in.Close()
-			if raw {
-				_, err = io.Copy(cmd.OutOrStdout(), in)
-				return err
-			}
-			return app.PrintLog(cmd.OutOrStdout(), in)
-		}}
-	c.Flags().BoolVarP(&follow, "follow", "f", false, "go on until the job ends")
-	c.Flags().BoolVar(&raw, "raw", false, "print the log as it is stored, with times and markers")
-	c.Flags().IntVar(&attempt, "attempt", 0, "which attempt (default: the last)")
-	return c
 }

@@ -1,11 +1,8 @@
 package app
 
 import (
-	"bufio"
 	"context"
 	"crypto/ed25519"
-	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 
@@ -13,7 +10,6 @@ import (
 	"weir/internal/base/fault"
 	"weir/internal/guard/evidence"
 	"weir/internal/guard/ledger"
-	"weir/internal/pipeline/logs"
 )
 
 // VerifyOptions say how to reach the registry and what to insist on.
@@ -77,27 +73,4 @@ func AuditOutcome(r ledger.Report) error {
 		return nil
 	}
 	return fault.New(fault.Conflict, "The ledger does not hold: %d findings.", len(r.Findings))
-}
-
-// PrintLog writes a stored log for a person: the output, and what steps did.
-func PrintLog(w io.Writer, r io.Reader) error {
-	sc := bufio.NewScanner(r)
-	sc.Buffer(make([]byte, 64<<10), 4<<20)
-	for sc.Scan() {
-		l, ok := logs.Parse(sc.Bytes())
-		if !ok {
-			continue
-		}
-		switch l.Tag {
-		case logs.TagOutput:
-			fmt.Fprintln(w, string(l.Text))
-		case logs.TagGroup:
-			fmt.Fprintln(w, "> "+string(l.Text))
-		case logs.TagSystem:
-			fmt.Fprintln(w, "weir: "+string(l.Text))
-		case logs.TagDone:
-			fmt.Fprintln(w, "weir: the job ended: "+string(l.Text))
-		}
-	}
-	return sc.Err()
 }

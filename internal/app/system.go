@@ -35,6 +35,7 @@ import (
 	"weir/internal/pipeline"
 	pipelineengine "weir/internal/pipeline/engine"
 	"weir/internal/pipeline/logs"
+	"weir/internal/pipeline/logs/logdb"
 	"weir/internal/pipeline/pipelinedb"
 	"weir/internal/pipeline/runner/local"
 	"weir/internal/pipeline/spec"
@@ -111,7 +112,7 @@ func (s *System) openBase(ctx context.Context) (err error) {
 	if s.db, err = open(ctx, "database", s.Config.Database, databases); err != nil {
 		return err
 	}
-	for _, migrate := range []func(context.Context, *db.DB) error{lease.Migrate, journal.Migrate, source.Migrate, pipelinedb.Migrate, artifactdb.Migrate, evidencedb.Migrate} {
+	for _, migrate := range []func(context.Context, *db.DB) error{lease.Migrate, journal.Migrate, source.Migrate, pipelinedb.Migrate, logdb.Migrate, artifactdb.Migrate, evidencedb.Migrate} {
 		if err := migrate(ctx, s.db); err != nil {
 			return err
 		}
@@ -210,7 +211,11 @@ func (s *System) openPipeline(ctx context.Context) error {
 	rows := pipelinedb.New(s.db, s.journal, func(ctx context.Context, tx *db.Tx, e pipeline.Entry) error {
 		return s.append(ctx, tx, e.Actor, e.Action, e.Subject, e.Data)
 	})
-	dir := logs.New(s.data.join("logs"))
+	archive, err := s.blobs(ctx, "logs")
+	if err != nil {
+		return err
+	}
+	dir := logs.New(s.data.join("logs")).Archive(archive, logdb.New(s.db))
 	runner, err := local.New(local.Config{Data: s.data.path, Network: confine.Network(s.Config.Runner.Network), Unconfined: s.Config.Runner.Unconfined, Seed: s.Config.Runner.CacheSeed})
 	if err != nil {
 		return err
@@ -229,7 +234,7 @@ func (s *System) openPipeline(ctx context.Context) error {
 		Outputs: s.artifact, Runner: runner, Logs: dir,
 	})
 	s.pipeline = &pipeline.Service{Store: rows, Logs: dir, Authorize: authorize, Check: spec.Check, Slots: engine.Slots(), Room: room, Now: time.Now}
-	s.add(engine)
+	s.add(engine, dir)
 	return nil
 }
 

@@ -32,7 +32,7 @@ func main() {
 	for _, m := range []struct {
 		what string
 		run  func(context.Context, string, *table) error
-	}{{"binary and start", start}, {"100 jobs", jobs}, {"the judge, 2,000 simulations", verdicts}, {"push to production, and back", delivery}} {
+	}{{"binary and start", start}, {"100 jobs", jobs}, {"200 MB of log", ingest}, {"the judge, 2,000 simulations", verdicts}, {"push to production, and back", delivery}} {
 		fmt.Fprintf(os.Stderr, "bench: %s\n", m.what)
 		if err := m.run(ctx, os.Args[1], t); err != nil {
 			fmt.Fprintf(os.Stderr, "bench: %s: %v\n", m.what, err)

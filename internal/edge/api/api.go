@@ -69,6 +69,7 @@ func New(c Config) http.Handler {
 	s.repositories(a)
 	s.changes(a)
 	s.runs(a)
+	s.logs(a)
 	s.artifacts(a)
 	s.ledgerRoutes(a)
 	s.delivery(a)

@@ -38,6 +38,7 @@ func (e *Engine) execute(ctx context.Context, r pipeline.Run, a pipeline.Action)
 	j := runner.Job{Org: r.Org, RunID: r.ID, JobID: a.Job, Attempt: a.Attempt, RepositoryID: r.RepositoryID, Repository: r.Repository, Revision: r.Revision,
 		Trust: r.Trust, ChangeID: r.ChangeID, Workflow: r.Workflow, Plan: r.Plan.Jobs[a.Index], Env: r.Plan.Env, GitHub: r.GitHub, Needs: q.Needs}
 	res, err = e.Runner.Run(ctx, j, &host{e, j}, log)
+	res = masked(res, log)
 	if err == nil && !res.State.Done() {
 		err = fmt.Errorf("the runner ended job %s in state %q", a.Job, res.State)
 	}

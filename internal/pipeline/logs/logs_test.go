@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 
@@ -153,19 +154,103 @@ func TestNamesCannotLeaveTheFolder(t *testing.T) {
 	}
 }
 
+// FuzzMask cuts a text that holds a secret in one of its forms into writes of any lengths: no cut may show a form.
 func FuzzMask(f *testing.F) {
-	f.Add("abcsecretdef", 4)
-	f.Fuzz(func(t *testing.T, in string, cut int) {
+	f.Add("s3cr3t/va\"lue", "before ", " after", uint8(3), []byte{1, 2, 3})
+	f.Add("line one\nline two!", "", "\n", uint8(0), []byte{9})
+	f.Add("aaaaaaaab", "aaaaaaaaaaaa", "", uint8(7), []byte{4, 4})
+	f.Fuzz(func(t *testing.T, secret, before, after string, form uint8, cuts []byte) {
+		patterns := Patterns(secret)
+		if len(patterns) == 0 || len(secret) > 1000 || len(before)+len(after) > 10_000 {
+			t.Skip()
+		}
+		for _, p := range patterns { // what stands around it could hold a form by chance, and *** could complete one
+			if strings.Contains(p, "*") {
+				t.Skip()
+			}
+		}
+		text := before + patterns[int(form)%len(patterns)] + after
 		var m masker
-		m.add("secret")
-		cut = min(max(cut, 0), len(in))
-		out := m.write(nil, []byte(in[:cut]))
-		out = m.write(out, []byte(in[cut:]))
-		out = m.flush(out)
-		if bytes.Contains(out, []byte("secret")) {
-			t.Errorf("%q cut at %d gives %q", in, cut, out)
+		m.add(secret)
+		var out []byte
+		rest := []byte(text)
+		for _, c := range cuts {
+			n := min(int(c), len(rest))
+			out, rest = m.write(out, rest[:n]), rest[n:]
+		}
+		out = m.flush(m.write(out, rest))
+		for _, p := range patterns {
+			if bytes.Contains(out, []byte(p)) {
+				t.Fatalf("%q cut by %v shows %q: %q", text, cuts, p, out)
+			}
+		}
+		var whole masker
+		whole.add(secret)
+		if want := whole.flush(whole.write(nil, []byte(text))); !bytes.Equal(out, want) {
+			t.Fatalf("%q cut by %v gives %q; in one piece %q", text, cuts, out, want)
 		}
 	})
+}
+
+func TestABinaryOrEndlessLineIsBoundedWithASentence(t *testing.T) {
+	d := New(t.TempDir())
+	w, _ := d.Create("run_1", "job_1", 1)
+	long := bytes.Repeat([]byte("x"), 10<<20)
+	w.Write(long)
+	io.WriteString(w, "\nnext\n")
+	w.Write(bytes.Repeat([]byte("\x7fELF\x00\x01\n"), 1000))
+	io.WriteString(w, "text again\n")
+	w.Write([]byte{0, 1, 2})
+	w.Close(pipeline.Success)
+	r, _ := d.Open("run_1", "job_1", 1, 0)
+	got := lines(t, r)
+	r.Close()
+	kept := 0
+	var said []string
+	for _, l := range got {
+		if strings.HasPrefix(l, "|xxx") {
+			kept += len(l) - 1
+		} else {
+			said = append(said, l)
+		}
+	}
+	want := []string{fmt.Sprintf("#%d bytes of this line are missing here: a line may have 1 MiB", 9<<20), "|next",
+		"#7000 bytes of binary output are not kept; upload a file as an artifact instead", "|text again",
+		"#4 bytes of binary output are not kept; upload a file as an artifact instead", "=success"}
+	if kept != 1<<20 || !slices.Equal(said, want) {
+		t.Errorf("kept %d of the long line, and\n%q; want\n%q", kept, said, want)
+	}
+}
+
+func TestATextBesideTheLogIsMaskedToo(t *testing.T) {
+	d := New(t.TempDir())
+	w, _ := d.Create("run_1", "job_1", 1)
+	defer w.Close(pipeline.Success)
+	io.WriteString(w, "hunt")
+	w.Mask("hunter22")
+	if got := w.Masked("the summary has hunter22 and aHVudGVyMjI= in it"); got != "the summary has *** and ***I= in it" && got != "the summary has *** and ***= in it" {
+		t.Errorf("Masked() = %q", got)
+	}
+	io.WriteString(w, "er22\n")
+}
+
+func TestBase64ThatAToolWrappedIsMasked(t *testing.T) {
+	secret := strings.Repeat("a long secret that needs more than one line; ", 4)
+	text := base64.StdEncoding.EncodeToString([]byte(secret))
+	for _, width := range []int{64, 76} {
+		var m masker
+		m.add(secret)
+		var wrapped strings.Builder
+		for rest := text; rest != ""; {
+			n := min(width, len(rest))
+			wrapped.WriteString(rest[:n] + "\n")
+			rest = rest[n:]
+		}
+		out := string(m.flush(m.write(nil, []byte(wrapped.String()))))
+		if strings.Count(out, "***") < 3 || len(out) > 40 {
+			t.Errorf("wrapped at %d it shows %q", width, out)
+		}
+	}
 }
 
 func BenchmarkWrite(b *testing.B) {

@@ -15,6 +15,7 @@ import (
 
 	"weir/internal/base/fault"
 	"weir/internal/edge/api"
+	"weir/internal/pipeline"
 )
 
 // The wire types, for callers that may not see the API's own package.
@@ -26,6 +27,7 @@ type (
 	Run             = api.Run
 	Job             = api.Job
 	Wait            = api.Wait
+	LogMatches      = pipeline.LogMatches
 	Artifact        = api.Artifact
 	ArtifactDetails = api.ArtifactDetails
 	Intake          = api.Intake
@@ -190,6 +192,11 @@ func Escape(s string) string { return url.PathEscape(s) }
 // NotFound, Conflict and Unavailable are errors that a command finds by itself.
 func NotFound(sentence string, args ...any) error {
 	return fault.New(fault.NotFound, sentence, args...)
+}
+
+// Invalid is an error that a command finds by itself.
+func Invalid(sentence string, args ...any) error {
+	return fault.New(fault.Invalid, sentence, args...)
 }
 
 // Conflict is an error that a command finds by itself.
