@@ -54,6 +54,7 @@ func ingest(ctx context.Context, _ string, t *table) (err error) {
 	began := time.Now()
 	sealed := make(chan error, 1)
 	sealing, stop := context.WithCancel(ctx)
+	defer stop()
 	go func() { sealed <- l.Run(sealing) }()
 	for n := 0; n < total; n += len(chunk) {
 		_, _ = w.Write(chunk)
