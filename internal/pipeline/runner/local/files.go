@@ -73,6 +73,24 @@ func (j *job) read(name string, max int64) (string, error) {
 	return string(b), nil
 }
 
+// matchers reads a file of problem matchers, which a step names from the workspace or as an absolute path below the job's folder.
+func (j *job) matchers(name string) ([]byte, error) {
+	if filepath.IsAbs(name) {
+		rel, err := filepath.Rel(j.dir, name)
+		if err != nil || !filepath.IsLocal(rel) {
+			return nil, failure("it is outside the job's folder")
+		}
+		name = rel
+	} else {
+		name = filepath.Join("workspace", name)
+	}
+	text, err := j.read(name, 1<<20)
+	if err == nil && text == "" {
+		err = failure("there is no such file, or it is empty")
+	}
+	return []byte(text), err
+}
+
 // collect takes over what step i wrote for the steps after it.
 func (j *job) collect(i int, outputs map[string]string) error {
 	for _, f := range files {

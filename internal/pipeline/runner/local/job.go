@@ -14,6 +14,7 @@ import (
 	"weir/internal/base/confine"
 	"weir/internal/base/fault"
 	"weir/internal/pipeline"
+	"weir/internal/pipeline/command"
 	"weir/internal/pipeline/expr"
 	"weir/internal/pipeline/logs"
 	"weir/internal/pipeline/plan"
@@ -42,12 +43,14 @@ type job struct {
 	reason   string
 	outputs  map[string]string
 	summary  strings.Builder
-	notes    []pipeline.Annotation
+	commands command.Job // what the streams of all steps share
 	post     []func(context.Context) error // work after the last step, run in reverse
 }
 
 func newJob(r *Runner, rj runner.Job, h runner.Host, log *logs.Writer, dir string, root *os.Root) *job {
-	return &job{Job: rj, runner: r, host: h, log: log, dir: dir, root: root, env: map[string]string{}, outcomes: expr.NewObject()}
+	j := &job{Job: rj, runner: r, host: h, log: log, dir: dir, root: root, env: map[string]string{}, outcomes: expr.NewObject()}
+	j.commands.Open = j.matchers
+	return j
 }
 
 func (j *job) close() {
@@ -57,7 +60,7 @@ func (j *job) close() {
 }
 
 func (j *job) result() pipeline.Result {
-	res := pipeline.Result{State: pipeline.Success, Reason: j.reason, Outputs: j.outputs, Steps: j.steps, Annotations: j.notes, Summary: j.summary.String(),
+	res := pipeline.Result{State: pipeline.Success, Reason: j.reason, Outputs: j.outputs, Steps: j.steps, Annotations: j.commands.Notes, Summary: j.summary.String(),
 		Confined: !j.runner.cfg.Unconfined, Network: string(j.runner.cfg.Network)}
 	if j.runner.cfg.Unconfined {
 		res.Network = string(confine.Host)

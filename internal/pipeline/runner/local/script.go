@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"weir/internal/base/confine"
+	"weir/internal/pipeline/command"
 	"weir/internal/pipeline/expr"
 )
 
@@ -91,7 +92,7 @@ func (j *job) script(ctx context.Context, i int, env map[string]string, c *expr.
 	if err != nil {
 		return failure("its shell could not be computed: " + err.Error())
 	}
-	argv, ext, err := command(shell)
+	argv, ext, err := shellCommand(shell)
 	if err != nil {
 		return err
 	}
@@ -118,10 +119,15 @@ func (j *job) script(ctx context.Context, i int, env map[string]string, c *expr.
 			return err
 		}
 	}
-	out := &commands{job: j, step: i + 1}
+	out := command.New(&j.commands, j.log, i+1)
+	out.Set = func(kind, name, value string) {
+		if kind == "output" {
+			outputs[name] = value
+		}
+	}
 	argv = append(argv, filepath.Join(j.dir, script))
 	exit, err := j.exec(ctx, box, confine.Cmd{Argv: argv, Env: j.environment(box, i, env), Dir: dir, Stdout: out, Stderr: out})
-	out.end()
+	out.Close()
 	if err != nil {
 		return err
 	}
@@ -138,8 +144,8 @@ func (j *job) script(ctx context.Context, i int, env map[string]string, c *expr.
 	if exit.Signal != "" {
 		reason = "killed by " + exit.Signal
 	}
-	if out.missing != "" && exit.Code == 127 {
-		reason = missing(out.missing)
+	if out.Missing != "" && exit.Code == 127 {
+		reason = missing(out.Missing)
 	}
 	return failure(reason)
 }
@@ -167,8 +173,8 @@ func (j *job) exec(ctx context.Context, box *confine.Sandbox, cmd confine.Cmd) (
 	return exit, nil
 }
 
-// command is the shell's command line, as GitHub's runner calls it.
-func command(shell string) (argv []string, ext string, err error) {
+// shellCommand is the shell's command line, as GitHub's runner calls it.
+func shellCommand(shell string) (argv []string, ext string, err error) {
 	switch shell {
 	case "":
 		return []string{"bash", "-e"}, ".sh", nil
