@@ -2,7 +2,10 @@ package app
 
 import (
 	"context"
+	"maps"
 	"net/url"
+	"slices"
+	"strings"
 
 	"weir/internal/base/blob"
 	"weir/internal/base/blob/dir"
@@ -31,13 +34,8 @@ func open[T any](ctx context.Context, what, rawURL string, makers map[string]fun
 	}
 	make, ok := makers[u.Scheme]
 	if !ok {
-		known := ""
-		for scheme := range makers {
-			if known == "" || scheme < known {
-				known = scheme
-			}
-		}
-		return none, fault.New(fault.Invalid, "The %s URL %s has the scheme %q, which is not known. Use one such as %s://.", what, u.Redacted(), u.Scheme, known)
+		known := strings.Join(slices.Sorted(maps.Keys(makers)), ":// or ")
+		return none, fault.New(fault.Invalid, "The %s URL %s has the scheme %q, which is not known. Use %s://.", what, u.Redacted(), u.Scheme, known)
 	}
 	return make(ctx, u)
 }

@@ -173,7 +173,7 @@ func (s *System) openSource(ctx context.Context) error {
 	if s.catalog, err = catalog.New(ctx, s.db, s.ledger, files{s}); err != nil {
 		return err
 	}
-	s.source = source.New(source.Config{DB: s.db, Journal: s.journal, Ledger: s.ledger, Policy: s.policy, Signer: s.evidence, People: people{s.accounts}, Catalog: s.catalog, Git: s.git, Now: time.Now})
+	s.source = source.New(source.Config{DB: s.db, Journal: s.journal, Ledger: s.ledger, Policy: s.policy, Signer: s.evidence, People: people{s.accounts}, Catalog: s.catalog, Git: s.git, Now: time.Now, Workflows: proposed{s.git}.check})
 	s.add(&sourceengine.Engine{DB: s.db, Journal: s.journal, Source: s.source, Signer: s.evidence, Holder: s.data.holder()})
 
 	// The hook is a link to this binary; git starts it under the name of the hook.

@@ -151,6 +151,11 @@ func (s *Service) gate(ctx context.Context, c Change, repo catalog.Repository, h
 	} else if err != nil {
 		return f, err
 	}
+	if err := s.workflows(ctx, repo.ID, head, c.Revision); fault.Is(err, fault.Invalid) {
+		f.Workflows = fault.Sentence(err)
+	} else if err != nil {
+		return f, err
+	}
 	patchsets, err := loadPatchsets(ctx, s.db, c.ID)
 	if err != nil {
 		return f, err

@@ -32,16 +32,17 @@ const org = "default"
 
 // Service is the commands of this layer.
 type Service struct {
-	db      *db.DB
-	journal *journal.Journal
-	ledger  *ledger.Log
-	policy  *policy.Policy
-	signer  Signer
-	people  People
-	catalog *catalog.Catalog
-	git     Git
-	now     func() time.Time
-	landing sync.Mutex // one landing at a time on this replica; the rows decide between replicas
+	db        *db.DB
+	journal   *journal.Journal
+	ledger    *ledger.Log
+	policy    *policy.Policy
+	signer    Signer
+	people    People
+	catalog   *catalog.Catalog
+	git       Git
+	now       func() time.Time
+	workflows WorkflowCheck
+	landing   sync.Mutex // one landing at a time on this replica; the rows decide between replicas
 }
 
 // Config is what a service is built of.
@@ -55,14 +56,23 @@ type Config struct {
 	Catalog *catalog.Catalog
 	Git     Git
 	Now     func() time.Time
+	// Workflows may be nil: every workflow may land.
+	Workflows WorkflowCheck
 }
+
+// WorkflowCheck looks at the workflows that differ between two revisions. An
+// Invalid fault says which of them could not be run at the second, and where.
+type WorkflowCheck func(ctx context.Context, repositoryID, from, to string) error
 
 // Migrate brings the tables up to date.
 func Migrate(ctx context.Context, d *db.DB) error { return db.Migrate(ctx, d, "source", migrations) }
 
 // New returns the service.
 func New(c Config) *Service {
-	return &Service{db: c.DB, journal: c.Journal, ledger: c.Ledger, policy: c.Policy, signer: c.Signer, people: c.People, catalog: c.Catalog, git: c.Git, now: c.Now}
+	if c.Workflows == nil {
+		c.Workflows = func(context.Context, string, string, string) error { return nil }
+	}
+	return &Service{workflows: c.Workflows, db: c.DB, journal: c.Journal, ledger: c.Ledger, policy: c.Policy, signer: c.Signer, people: c.People, catalog: c.Catalog, git: c.Git, now: c.Now}
 }
 
 // Topic is woken when anything about a repository's refs or changes moves.

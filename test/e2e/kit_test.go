@@ -101,6 +101,12 @@ func (b *buffer) String() string {
 	return b.b.String()
 }
 
+func (b *buffer) reset() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.b.Reset()
+}
+
 // server is one data folder with the process that serves it, which may come
 // and go.
 type server struct {

@@ -31,6 +31,9 @@ type Land struct {
 	// Declaration says what is wrong with the weir.yaml that would land: a
 	// trunk whose file cannot be read would have no rules.
 	Declaration string `json:"declaration,omitempty"`
+	// Workflows says what is wrong with a workflow that would land: it guards
+	// every change that follows, and could not run.
+	Workflows string `json:"workflows,omitempty"`
 }
 
 // Review is one person's word on one revision.

@@ -18,7 +18,7 @@ func All() map[string][]policy.Rule {
 	return map[string][]policy.Rule{
 		policy.ActionLand: {
 			absolute("change.fast_forward", fastForward), rule("change.reviewed", reviewed), rule("change.code_owners", codeOwners),
-			rule("change.checks_passed", checksPassed), absolute("change.declaration", declaration),
+			rule("change.checks_passed", checksPassed), absolute("change.declaration", declaration), absolute("change.workflows", workflows),
 		},
 		policy.ActionAdmit: {
 			rule("artifact.landed", landed), rule("artifact.confined", confined), absolute("artifact.evidence", evidence), absolute("artifact.provenance", provenance),
@@ -159,6 +159,13 @@ func declaration(_ policy.Input, f policy.Land) policy.RuleResult {
 		return yes("Its weir.yaml can be read.")
 	}
 	return no([]string{"weir.yaml"}, []string{f.Author}, "Its weir.yaml cannot be read, and %s would have no rules: %s", f.Target, f.Declaration)
+}
+
+func workflows(_ policy.Input, f policy.Land) policy.RuleResult {
+	if f.Workflows == "" {
+		return yes("The workflows that it changes can be run.")
+	}
+	return no([]string{"workflow"}, []string{f.Author}, "A workflow that it changes could not be run on %s, nor guard what follows: %s", f.Target, f.Workflows)
 }
 
 func landed(_ policy.Input, f policy.Admit) policy.RuleResult {

@@ -86,6 +86,7 @@ func TestEachRuleRefusesWhatItGuardsAgainst(t *testing.T) {
 	L, A, P, R := policy.ActionLand, policy.ActionAdmit, policy.ActionPromote, policy.ActionRollback
 	cases := []spoiled{
 		spoil(L, "change.fast_forward", "main has moved on since the change was made. Rebase the change on main and push it again", land, func(f *policy.Land) { f.FastForward = false }),
+		spoil(L, "change.workflows", "A workflow that it changes could not be run on main, nor guard what follows: ci.yml:1:1: x", land, func(f *policy.Land) { f.Workflows = "ci.yml:1:1: x" }),
 		spoil(L, "change.declaration", "Its weir.yaml cannot be read, and main would have no rules: weir.yaml:1:1: x", land, func(f *policy.Land) { f.Declaration = "weir.yaml:1:1: x" }),
 		spoil(L, "change.checks_passed", "Failed on this revision: ci.yml/test.", land, func(f *policy.Land) { f.Checks[0].State = "failure" }),
 		spoil(L, "change.checks_passed", "Failed on this revision: ci.yml/test.", land, func(f *policy.Land) { f.Checks[0].State = "cancelled" }),

@@ -43,7 +43,7 @@ type job struct {
 	reason   string
 	outputs  map[string]string
 	summary  strings.Builder
-	commands command.Job // what the streams of all steps share
+	commands command.Job                   // what the streams of all steps share
 	post     []func(context.Context) error // work after the last step, run in reverse
 }
 
