@@ -39,6 +39,8 @@ import (
 	"weir/internal/pipeline/pipelinedb"
 	"weir/internal/pipeline/runner/local"
 	"weir/internal/pipeline/spec"
+	"weir/internal/pipeline/testresult"
+	"weir/internal/pipeline/testresult/testdb"
 	"weir/internal/source"
 	sourceengine "weir/internal/source/engine"
 	"weir/internal/source/git"
@@ -112,7 +114,7 @@ func (s *System) openBase(ctx context.Context) (err error) {
 	if s.db, err = open(ctx, "database", s.Config.Database, databases); err != nil {
 		return err
 	}
-	for _, migrate := range []func(context.Context, *db.DB) error{lease.Migrate, journal.Migrate, source.Migrate, pipelinedb.Migrate, logdb.Migrate, artifactdb.Migrate, evidencedb.Migrate} {
+	for _, migrate := range []func(context.Context, *db.DB) error{lease.Migrate, journal.Migrate, source.Migrate, pipelinedb.Migrate, logdb.Migrate, testdb.Migrate, artifactdb.Migrate, evidencedb.Migrate} {
 		if err := migrate(ctx, s.db); err != nil {
 			return err
 		}
@@ -233,8 +235,9 @@ func (s *System) openPipeline(ctx context.Context) error {
 		Checks: checks{s.source}, Builds: build.Planner{Catalog: specs, Source: commits{s.source, s.git}, Versions: artifactdb.Versions{DB: s.db}},
 		Outputs: s.artifact, Runner: runner, Logs: dir,
 	})
-	s.pipeline = &pipeline.Service{Store: rows, Logs: dir, Authorize: authorize, Check: spec.Check, Slots: engine.Slots(), Room: room, Now: time.Now}
-	s.add(engine, dir)
+	tests := testdb.New(s.db)
+	s.pipeline = &pipeline.Service{Store: rows, Logs: dir, Tests: tests, Authorize: authorize, Check: spec.Check, Slots: engine.Slots(), Room: room, Now: time.Now}
+	s.add(engine, dir, &testresult.Reader{Journal: s.journal, Runs: rows, Logs: dir, Blobs: bytes, Store: tests})
 	return nil
 }
 

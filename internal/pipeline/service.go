@@ -17,6 +17,7 @@ type Service struct {
 	Org       string
 	Store     Store
 	Logs      Logs
+	Tests     Tests // nil: none are kept
 	Authorize Authorize
 	// Check reads one workflow file; spec.Check of this layer.
 	Check func(path string, content []byte) []Diagnostic

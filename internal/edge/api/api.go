@@ -70,6 +70,7 @@ func New(c Config) http.Handler {
 	s.changes(a)
 	s.runs(a)
 	s.logs(a)
+	s.tests(a)
 	s.artifacts(a)
 	s.ledgerRoutes(a)
 	s.delivery(a)

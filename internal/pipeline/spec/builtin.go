@@ -16,6 +16,7 @@ const (
 var Builtins = map[string]string{
 	"actions/checkout": "checkout", "actions/setup-go": "setup-go", "actions/cache": "cache",
 	"actions/upload-artifact": "upload-artifact", "actions/download-artifact": "download-artifact",
+	"weir/test-results": "test-results",
 }
 
 var inputs = map[string]map[string]input{
@@ -30,6 +31,7 @@ var inputs = map[string]map[string]input{
 		"name": taken, "path": taken, "if-no-files-found": taken, "overwrite": taken, "include-hidden-files": taken,
 		"compression-level": harmless, "retention-days": harmless,
 	},
+	"test-results":      {"name": taken, "path": taken, "if-no-files-found": taken},
 	"download-artifact": {"name": taken, "path": taken, "pattern": taken, "merge-multiple": taken},
 }
 

@@ -28,6 +28,9 @@ type (
 	Job             = api.Job
 	Wait            = api.Wait
 	LogMatches      = pipeline.LogMatches
+	RunTests        = pipeline.RunTests
+	TestResult      = pipeline.TestResult
+	TestHistory     = api.TestHistory
 	Artifact        = api.Artifact
 	ArtifactDetails = api.ArtifactDetails
 	Intake          = api.Intake

@@ -37,6 +37,8 @@ func (j *job) action(ctx context.Context, p *pipeline.StepPlan, c *expr.Object, 
 		return j.restore(ctx, with, outputs)
 	case "upload-artifact":
 		return j.upload(ctx, with)
+	case "test-results":
+		return j.testResults(ctx, with)
 	case "download-artifact":
 		return j.download(ctx, with, outputs)
 	}
