@@ -88,6 +88,10 @@ type Filter struct {
 	RepositoryID string
 	Revision     string
 	ChangeID     string
+	Workflow     string // path of the file, or its last element
+	Branch       string // a branch or tag, short or in full
+	State        State
+	Actor        string
 	Before       RunID
 	Limit        int
 }
@@ -124,6 +128,12 @@ type Logs interface {
 	// Steps returns the steps that a log shows so far.
 	Steps(run RunID, job JobID, attempt int) ([]Step, error)
 }
+
+// Topic is woken whenever a run changes.
+func Topic(id RunID) string { return "pipeline:" + string(id) }
+
+// RunsTopic is woken whenever a run is made, starts or ends.
+const RunsTopic = "pipeline/runs"
 
 // ErrChanged says that a run is no longer as it was read; read it again.
 var ErrChanged = errors.New("the run has changed since it was read")

@@ -94,13 +94,10 @@ func (s *Store) supersede(ctx context.Context, tx *db.Tx, r pipeline.Run) error 
 		string(c), r.ChangeID, r.Patchset, r.Org, r.RepositoryID)
 	ids, err := db.Collect(rows, err, func(r *sql.Rows) (id string, err error) { return id, r.Scan(&id) })
 	for _, id := range ids {
-		tx.Wake(Topic(pipeline.RunID(id)))
+		tx.Wake(pipeline.Topic(pipeline.RunID(id)))
 	}
 	return err
 }
-
-// Topic is woken whenever a run changes.
-func Topic(id pipeline.RunID) string { return "pipeline:" + string(id) }
 
 // EngineTopic is woken when the engine should look for new or changed runs.
 const EngineTopic = "pipeline/engine"
@@ -120,7 +117,10 @@ func (s *Store) announce(ctx context.Context, tx *db.Tx, prev, next pipeline.Run
 			}
 		}
 	}
-	tx.Wake(Topic(next.ID))
+	tx.Wake(pipeline.Topic(next.ID))
+	if prev.State != next.State {
+		tx.Wake(pipeline.RunsTopic)
+	}
 	if prev.ID == "" {
 		tx.Wake(EngineTopic)
 	}
@@ -219,6 +219,20 @@ func (s *Store) List(ctx context.Context, f pipeline.Filter) ([]pipeline.Run, er
 			query += " and " + c.column
 			args = append(args, c.value)
 		}
+	}
+	for _, c := range []struct{ column, value string }{{"state = ?", string(f.State)}, {"actor = ?", f.Actor}} {
+		if c.value != "" {
+			query += " and " + c.column
+			args = append(args, c.value)
+		}
+	}
+	if f.Workflow != "" {
+		query += " and (workflow = ? or workflow = ? or workflow = ? or name = ?)"
+		args = append(args, f.Workflow, ".github/workflows/"+f.Workflow, ".weir/workflows/"+f.Workflow, f.Workflow)
+	}
+	if f.Branch != "" {
+		query += " and ref in (?, ?, ?)"
+		args = append(args, f.Branch, "refs/heads/"+f.Branch, "refs/tags/"+f.Branch)
 	}
 	rows, err := s.db.Query(ctx, query+" order by id desc limit ?", append(args, f.Limit)...)
 	return db.Collect(rows, err, func(r *sql.Rows) (pipeline.Run, error) {

@@ -72,7 +72,7 @@ func (s *Store) Put(ctx context.Context, a testresult.Attempt, report pipeline.T
 		_, err := tx.Exec(ctx, `insert into test_report (org, repository_id, workflow, run_id, job_id, job, attempt, revision, trust, at, detail)
 			values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) on conflict (run_id, job_id, attempt) do nothing`,
 			a.Org, a.RepositoryID, a.Workflow, a.RunID, a.JobID, a.Job, a.Number, a.Revision, a.Trust, db.Micros(a.At), string(b))
-		tx.Wake("pipeline:" + string(a.RunID))
+		tx.Wake(pipeline.Topic(a.RunID))
 		return err
 	})
 }
