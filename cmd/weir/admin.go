@@ -34,7 +34,7 @@ func userCommand(g *globals) *cobra.Command {
 			})
 		}})
 	create.Flags().StringVar(&email, "email", "", "address as it stands in commits")
-	list := &cobra.Command{Use: "list", Short: "List users", Args: cobra.NoArgs,
+	list := &cobra.Command{Use: "list", Short: "List users", Args: cobra.NoArgs, Example: "  weir user list",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var all []struct {
 				Name, Email, Kind string
@@ -97,7 +97,7 @@ func repoCommand(g *globals) *cobra.Command {
 				fmt.Fprintf(w, "Created %s. Push to it with any user name and a token as password:\n  git remote add weir %s\n  git push weir main\n", r.Name, r.CloneURL)
 			})
 		}}
-	list := &cobra.Command{Use: "list", Short: "List repositories", Args: cobra.NoArgs,
+	list := &cobra.Command{Use: "list", Short: "List repositories", Args: cobra.NoArgs, Example: "  weir repo list",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var all []client.Repository
 			if err := g.client().Get(cmd.Context(), "/repositories", &all); err != nil {

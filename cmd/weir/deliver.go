@@ -228,7 +228,7 @@ func runsCommand(g *globals) *cobra.Command {
 			}
 			return g.print(cmd, out, func(w io.Writer) {
 				if len(out.Waits) == 0 {
-					fmt.Fprintf(w, "It waits for nothing: it is %s. %s\n", out.Run.State, out.Run.Reason)
+					fmt.Fprintf(w, "It waits for nothing, it has finished: %s. %s\n", out.Run.State, out.Run.Reason)
 				}
 				for _, x := range out.Waits {
 					fmt.Fprintf(w, "%s waits for %s, since %s.\n  Who can release it: %s\n", first(x.Job, "The run"), x.For, ago(x.Since), x.Who)

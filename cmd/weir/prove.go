@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io"
 	"net/url"
-	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -32,7 +31,7 @@ func artifactCommand(g *globals) *cobra.Command {
 				table(w, "ARTIFACT\tSERVICE\tTAG\tIMAGE\tADMITTED", rows)
 			})
 		}}
-	show := &cobra.Command{Use: "show ARTIFACT", Short: "Show an artifact with evidence and decisions", Args: cobra.ExactArgs(1), Example: "  weir artifact show artifact_01...",
+	show := &cobra.Command{Use: "show ARTIFACT", Short: "Show an artifact with evidence and decisions", Args: cobra.ExactArgs(1), Example: "  weir artifact show checkout@sha256:...\n  weir artifact show 1.4.0-ab12cd3",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var a client.ArtifactDetails
 			if err := g.client().Get(cmd.Context(), "/artifacts/"+client.Escape(args[0]), &a); err != nil {
@@ -76,9 +75,9 @@ Without --trusted-root, trusted_root.json in the current folder is used.`,
 				o.Insecure = o.Insecure || u.Scheme == "http"
 				image = u.Host + "/" + image
 			}
-			raw, err := os.ReadFile(root)
+			raw, err := app.ReadTrustedRoot(root)
 			if err != nil {
-				return usageError{fmt.Errorf("--trusted-root: %w", err)}
+				return err
 			}
 			o.Token = g.token
 			rep, err := app.Verify(cmd.Context(), image, raw, o)

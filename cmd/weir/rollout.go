@@ -179,7 +179,7 @@ serve starts one by itself; start it by a service manager to have it at boot.`
 	run.Flags().StringVar(&registry, "registry", "http://127.0.0.1:7400", "registry to pull images from")
 	run.Flags().StringVar(&root, "trusted-root", "./weir-data/trusted_root.json", "file with the keys to trust")
 	run.Flags().BoolVar(&unconfined, "unconfined", false, "run services without confinement")
-	status := &cobra.Command{Use: "status", Short: "Show what runs on this machine", Args: cobra.NoArgs,
+	status := &cobra.Command{Use: "status", Short: "Show what runs on this machine", Args: cobra.NoArgs, Example: "  weir host status --dir ./weir-data/host",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			envs, err := app.HostStatus(cmd.Context(), dir)
 			if err != nil {

@@ -28,9 +28,9 @@ type HostOptions struct {
 
 // RunHost runs the host process until ctx ends.
 func RunHost(ctx context.Context, o HostOptions) error {
-	raw, err := os.ReadFile(o.TrustedRoot)
+	raw, err := ReadTrustedRoot(o.TrustedRoot)
 	if err != nil {
-		return fault.Wrap(fault.Invalid, err, "The trusted root %s cannot be read. Copy trusted_root.json from the server's data folder.", o.TrustedRoot)
+		return err
 	}
 	trust, err := evidence.ParseTrustedRoot(raw)
 	if err != nil {

@@ -12,6 +12,15 @@ import (
 	"weir/internal/guard/ledger"
 )
 
+// ReadTrustedRoot reads the file with the keys to trust.
+func ReadTrustedRoot(path string) ([]byte, error) {
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fault.Wrap(fault.Invalid, err, "The trusted root %s cannot be read. Get it with `weir audit trusted-root`, from a server that you trust, and name it with --trusted-root.", path)
+	}
+	return raw, nil
+}
+
 // VerifyOptions say how to reach the registry and what to insist on.
 type VerifyOptions struct {
 	Token, Repository, Ref string

@@ -154,11 +154,16 @@ func insertArtifact(ctx context.Context, tx *db.Tx, a artifact.Artifact) error {
 	return err
 }
 
-// Get returns one artifact.
+// Get returns one artifact, named by its id, its tag, its digest or as
+// repository@digest. The newest counts if several carry a tag.
 func (s *Store) Get(ctx context.Context, id artifact.ID) (artifact.Artifact, error) {
-	a, err := scanArtifact(s.db.QueryRow(ctx, "select "+artifactColumns+" from artifact where id = ?", string(id)))
+	where, args := "id = ? or tag = ? or digest = ?", []any{string(id), string(id), string(id)}
+	if repository, digest, ok := strings.Cut(string(id), "@"); ok {
+		where, args = "repository = ? and digest = ?", []any{repository, digest}
+	}
+	a, err := scanArtifact(s.db.QueryRow(ctx, "select "+artifactColumns+" from artifact where "+where+" order by id desc limit 1", args...))
 	if errors.Is(err, sql.ErrNoRows) {
-		return a, fault.New(fault.NotFound, "there is no artifact %s", id)
+		return a, fault.New(fault.NotFound, "There is no artifact %s. Name one by its id, its tag, its digest or as repository@digest; `weir artifact list` shows them.", id)
 	}
 	return a, err
 }
