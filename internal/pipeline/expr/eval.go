@@ -83,11 +83,11 @@ func evalBinary(n binary, env Env) (Value, error) {
 	case "<":
 		return order(l, r, func(c int) bool { return c < 0 }), nil
 	case "<=":
-		return order(l, r, func(c int) bool { return c <= 0 }), nil
+		return Equal(l, r) || order(l, r, func(c int) bool { return c < 0 }), nil
 	case ">":
 		return order(l, r, func(c int) bool { return c > 0 }), nil
 	}
-	return order(l, r, func(c int) bool { return c >= 0 }), nil
+	return Equal(l, r) || order(l, r, func(c int) bool { return c > 0 }), nil
 }
 
 // coerce brings two values to one kind where the language does so: what differs becomes a number.
@@ -135,8 +135,6 @@ func order(l, r Value, ok func(int) bool) bool {
 	case bool:
 		b, is := r.(bool)
 		return is && ok(cmp.Compare(Number(a), Number(b)))
-	case nil:
-		return r == nil && ok(0)
 	}
 	return false
 }
@@ -221,10 +219,15 @@ func evalCall(n call, env Env) (Value, error) {
 		if err != nil {
 			return nil, err
 		}
-		if f, ok := v.(filtered); ok {
-			v = Array(f)
-		}
 		args[i] = v
+	}
+	if n.name == "case" {
+		return choose(args)
+	}
+	for i, v := range args {
+		if f, ok := v.(filtered); ok {
+			args[i] = Array(f)
+		}
 	}
 	switch n.name {
 	case "contains":
@@ -254,6 +257,20 @@ func evalCall(n call, env Env) (Value, error) {
 		return nil, &Error{Message: "Unrecognized function: '" + n.name + "'"}
 	}
 	return f(args)
+}
+
+// choose is case(): the value behind the first condition that is true, else the last argument.
+func choose(args []Value) (Value, error) {
+	for i := 0; i+1 < len(args); i += 2 {
+		yes, ok := args[i].(bool)
+		if !ok {
+			return nil, &Error{Message: "case predicate must evaluate to a boolean value"}
+		}
+		if yes {
+			return args[i+1], nil
+		}
+	}
+	return args[len(args)-1], nil
 }
 
 func both(args []Value, f func(a, b string) bool) bool {

@@ -109,8 +109,21 @@ func TestInterpolateKeepsTextAroundExpressions(t *testing.T) {
 }
 
 func TestDeepNestingIsRefused(t *testing.T) {
-	if _, err := Parse(strings.Repeat("(", 10000)+"1"+strings.Repeat(")", 10000), Names{}); err == nil {
-		t.Error("10000 parentheses were accepted")
+	for what, src := range map[string]string{
+		"brackets": strings.Repeat("(", 1000) + "1" + strings.Repeat(")", 1000),
+		"calls":    strings.Repeat("toJSON(", 1000) + "1" + strings.Repeat(")", 1000),
+		"nots":     strings.Repeat("!", 1000) + "true",
+		"indexes":  strings.Repeat("a[", 1000) + "1" + strings.Repeat("]", 1000),
+		"accesses": "a" + strings.Repeat(".a", 1000),
+	} {
+		if _, err := Parse(src, Names{}); err == nil || !strings.Contains(err.Error(), "Exceeded max expression depth 50") {
+			t.Errorf("1000 %s: %v; want a sentence about the depth", what, err)
+		}
+	}
+	if e, err := Parse("1"+strings.Repeat("==1", 6000), Names{}); err != nil {
+		t.Errorf("a long chain: %v", err)
+	} else if _, err := e.Eval(Env{}); err != nil {
+		t.Errorf("a long chain: %v", err)
 	}
 	if _, err := ParseJSON(strings.Repeat("[", 1000) + strings.Repeat("]", 1000)); err == nil {
 		t.Error("JSON nested 1000 deep was accepted")
@@ -127,5 +140,10 @@ func FuzzParse(f *testing.F) {
 			_ = JSON(v)
 		}
 		_, _ = Interpolate(s, Env{})
+		if src, err := ConditionSource(s); err == nil {
+			if _, err := Parse(src, Names{}); err != nil && len(src) < maxSource {
+				t.Errorf("condition %q became %q: %v", s, src, err)
+			}
+		}
 	})
 }

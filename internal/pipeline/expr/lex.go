@@ -36,7 +36,11 @@ func (e *Error) Error() string {
 	if e.Pos == 0 {
 		return e.Message
 	}
-	return fmt.Sprintf("%s. Located at position %d within expression: %s", e.Message, e.Pos, e.Source)
+	src := e.Source
+	if len(src) > 1000 {
+		src = strings.ToValidUTF8(src[:1000], "") + "..."
+	}
+	return fmt.Sprintf("%s. Located at position %d within expression: %s", e.Message, e.Pos, src)
 }
 
 const maxSource = 21000
@@ -62,7 +66,7 @@ func lex(src string) ([]token, error) {
 			}
 			toks = append(toks, token{kind: tString, text: s, pos: i + 1})
 			i += n
-		case c >= '0' && c <= '9' || c == '-' || c == '+' || c == '.' && startsNumber(toks, src, i):
+		case c >= '0' && c <= '9' || c == '-' || c == '+' || c == '.' && !dereferences(toks):
 			j := i
 			for j < len(src) && (!boundary(src[j]) || src[j] == '.') {
 				j++
@@ -107,16 +111,13 @@ func lex(src string) ([]token, error) {
 	return append(toks, token{kind: tEOF, pos: len(src) + 1}), nil
 }
 
-// startsNumber tells ".5" from the dot of "a.b": a number can only follow an operator, a bracket or a comma.
-func startsNumber(toks []token, src string, i int) bool {
-	if i+1 >= len(src) || src[i+1] < '0' || src[i+1] > '9' {
+// dereferences tells the dot of "a.b" from that of ".5": only a name, a bracket or a star has properties.
+func dereferences(toks []token) bool {
+	if len(toks) == 0 {
 		return false
 	}
-	if len(toks) == 0 {
-		return true
-	}
 	last := toks[len(toks)-1]
-	return last.kind == tPunct && last.text != ")" && last.text != "]" && last.text != "*"
+	return last.kind == tWord || last.kind == tPunct && (last.text == ")" || last.text == "]" || last.text == "*")
 }
 
 func lexString(s string) (value string, n int, ok bool) {

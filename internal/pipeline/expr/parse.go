@@ -2,6 +2,7 @@ package expr
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -40,7 +41,7 @@ const maxNesting = 50
 
 // builtin holds the pure functions with their smallest and largest number of arguments.
 var builtin = map[string][2]int{
-	"contains": {2, 2}, "startswith": {2, 2}, "endswith": {2, 2}, "format": {1, 255}, "join": {1, 2}, "tojson": {1, 1}, "fromjson": {1, 1},
+	"contains": {2, 2}, "startswith": {2, 2}, "endswith": {2, 2}, "format": {1, 255}, "join": {1, 2}, "case": {3, 255}, "tojson": {1, 1}, "fromjson": {1, 1},
 }
 
 // outside are the functions that callers supply.
@@ -56,7 +57,7 @@ func Parse(src string, known Names) (*Expr, error) {
 		return &Expr{Source: src, root: literal{nil}}, nil
 	}
 	p := &parser{toks: toks, src: src, known: known}
-	n, err := p.binary(0)
+	n, err := p.expression()
 	if err != nil {
 		return nil, err
 	}
@@ -84,8 +85,10 @@ func (p *parser) next() token {
 	return t
 }
 
+func (p *parser) at(s string) bool { t := p.peek(); return t.kind == tPunct && t.text == s }
+
 func (p *parser) accept(s string) bool {
-	if t := p.peek(); t.kind == tPunct && t.text == s {
+	if p.at(s) {
 		p.i++
 		return true
 	}
@@ -111,53 +114,84 @@ func (p *parser) expect(s string) error {
 	return nil
 }
 
-var precedence = map[string]int{"||": 1, "&&": 2, "==": 3, "!=": 3, "<": 4, "<=": 4, ">": 4, ">=": 4}
-
-func (p *parser) binary(min int) (node, error) {
+// enter counts one level of nesting, as GitHub counts them: brackets, chains of one logical operator, negations and accesses.
+func (p *parser) enter() error {
 	if p.depth++; p.depth > maxNesting {
-		return nil, &Error{Message: fmt.Sprintf("Exceeded max expression depth %d", maxNesting)}
+		t := p.peek()
+		return &Error{fmt.Sprintf("Exceeded max expression depth %d: '%s'", maxNesting, t.text), t.pos, p.src}
 	}
-	defer func() { p.depth-- }()
-	l, err := p.unary()
-	if err != nil {
+	return nil
+}
+
+func (p *parser) expression() (node, error) {
+	if err := p.enter(); err != nil {
 		return nil, err
 	}
-	for {
-		t := p.peek()
-		prec := precedence[t.text]
-		if t.kind != tPunct || prec == 0 || prec <= min {
-			return l, nil
-		}
-		p.i++
-		r, err := p.binary(prec)
+	defer func() { p.depth-- }()
+	return p.chain("||", func() (node, error) { return p.chain("&&", p.equality) })
+}
+
+func (p *parser) chain(op string, next func() (node, error)) (node, error) {
+	l, err := next()
+	if err != nil || !p.at(op) {
+		return l, err
+	}
+	if err := p.enter(); err != nil {
+		return nil, err
+	}
+	defer func() { p.depth-- }()
+	for p.accept(op) {
+		r, err := next()
 		if err != nil {
 			return nil, err
 		}
-		l = binary{t.text, l, r}
+		l = binary{op, l, r}
 	}
+	return l, nil
+}
+
+func (p *parser) equality() (node, error) { return p.infix(p.comparison, "!=", "==") }
+
+func (p *parser) comparison() (node, error) { return p.infix(p.unary, ">", ">=", "<", "<=") }
+
+func (p *parser) infix(next func() (node, error), ops ...string) (node, error) {
+	l, err := next()
+	for err == nil {
+		op := p.peek()
+		if op.kind != tPunct || !slices.Contains(ops, op.text) {
+			break
+		}
+		p.i++
+		var r node
+		if r, err = next(); err == nil {
+			l = binary{op.text, l, r}
+		}
+	}
+	return l, err
 }
 
 func (p *parser) unary() (node, error) {
-	bangs := 0
-	for p.accept("!") {
-		bangs++
+	if !p.accept("!") {
+		return p.postfix()
 	}
-	n, err := p.postfix()
-	for range min(bangs, 2+bangs%2) { // an even number of bangs is two
-		n = unary{n}
-	}
-	return n, err
-}
-
-func (p *parser) postfix() (node, error) {
-	n, err := p.primary()
-	if err != nil {
+	if err := p.enter(); err != nil {
 		return nil, err
 	}
-	for steps := 0; ; steps++ {
-		if steps > 200 {
-			return nil, &Error{Message: "Exceeded max number of property accesses"}
-		}
+	defer func() { p.depth-- }()
+	x, err := p.unary()
+	return unary{x}, err
+}
+
+// postfix reads accesses. Literals have none.
+func (p *parser) postfix() (node, error) {
+	literals := p.peek().kind != tWord && !p.at("(")
+	n, err := p.primary()
+	if err != nil || literals {
+		return n, err
+	}
+	levels := 0
+	defer func() { p.depth -= levels }()
+	for {
 		switch {
 		case p.accept("."):
 			t := p.next()
@@ -173,7 +207,7 @@ func (p *parser) postfix() (node, error) {
 			if p.accept("*") {
 				n = access{n, star{}}
 			} else {
-				k, err := p.binary(0)
+				k, err := p.expression()
 				if err != nil {
 					return nil, err
 				}
@@ -184,6 +218,10 @@ func (p *parser) postfix() (node, error) {
 			}
 		default:
 			return n, nil
+		}
+		levels++
+		if err := p.enter(); err != nil {
+			return nil, err
 		}
 	}
 }
@@ -209,7 +247,7 @@ func (p *parser) primary() (node, error) {
 		return named{t.text}, nil
 	case tPunct:
 		if t.text == "(" {
-			n, err := p.binary(0)
+			n, err := p.expression()
 			if err != nil {
 				return nil, err
 			}
@@ -237,7 +275,7 @@ func (p *parser) call(name token) (node, error) {
 				return nil, err
 			}
 		}
-		a, err := p.binary(0)
+		a, err := p.expression()
 		if err != nil {
 			return nil, err
 		}
@@ -248,6 +286,9 @@ func (p *parser) call(name token) (node, error) {
 	}
 	if len(args) > arity[1] {
 		return nil, &Error{"Too many parameters supplied: '" + name.text + "'", name.pos, p.src}
+	}
+	if low == "case" && len(args)%2 == 0 {
+		return nil, &Error{"Even number of parameters supplied, requires an odd number of parameters: '" + name.text + "'", name.pos, p.src}
 	}
 	return call{low, args}, nil
 }

@@ -111,16 +111,13 @@ func ParseJSON(s string) (Value, error) {
 	if strings.TrimSpace(s) == "" {
 		return nil, fmt.Errorf("empty input")
 	}
-	d := json.NewDecoder(strings.NewReader(s))
-	d.UseNumber()
-	v, err := decode(d, 0)
-	if err != nil {
+	var syntax json.RawMessage
+	if err := json.Unmarshal([]byte(s), &syntax); err != nil {
 		return nil, err
 	}
-	if d.More() {
-		return nil, fmt.Errorf("more than one JSON value")
-	}
-	return v, nil
+	d := json.NewDecoder(strings.NewReader(s))
+	d.UseNumber()
+	return decode(d, 0)
 }
 
 const maxDepth = 100
@@ -157,12 +154,20 @@ func decode(d *json.Decoder, depth int) (Value, error) {
 			if err != nil {
 				return nil, err
 			}
-			o.Set(k.(string), v)
+			// Of keys that differ in case the first stays; of keys that are the same the last.
+			name := k.(string)
+			if i, taken := o.index[strings.ToLower(name)]; !taken || o.keys[i] == name {
+				o.Set(name, v)
+			}
 		}
 		_, err := d.Token()
 		return o, err
 	case json.Number:
-		return t.Float64()
+		f, err := t.Float64()
+		if math.IsInf(f, 0) {
+			err = nil
+		}
+		return f, err
 	default:
 		return tok, nil
 	}
@@ -335,9 +340,26 @@ func writeJSON(b *strings.Builder, v Value, indent string) {
 			writeJSON(b, v.vals[i], in)
 		}
 		b.WriteString("\n" + indent + "}")
+	case float64:
+		b.WriteString(jsonNumber(v))
 	default:
 		b.WriteString(String(v))
 	}
+}
+
+// jsonNumber writes a number with all its digits; JSON has no word for NaN and infinity.
+func jsonNumber(f float64) string {
+	if f == 0 {
+		return "0"
+	}
+	if math.IsNaN(f) || math.IsInf(f, 0) {
+		return "null"
+	}
+	if a := math.Abs(f); a >= 1e-6 && a < 1e21 {
+		return strconv.FormatFloat(f, 'f', -1, 64)
+	}
+	mant, exp, _ := strings.Cut(strconv.FormatFloat(f, 'e', -1, 64), "e")
+	return mant + "e" + exp[:1] + strings.TrimLeft(exp[1:], "0")
 }
 
 func writeString(b *strings.Builder, s string) {
