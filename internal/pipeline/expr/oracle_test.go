@@ -17,7 +17,7 @@ import (
 
 // TestExpressionsAreWhatGitHubsLibraryComputes evaluates random expressions here and under node. Known to differ, and so not
 // made by the generator, because GitHub's server, which the library stands in for, does as we do:
-//   - the library unescapes only the first '' of a string
+//   - the library unescapes only the first ” of a string
 //   - it accepts a comma before the closing bracket of a call, and text behind the number in format's {0:text}
 //   - it rounds numbers to 15 decimals when they become text, where the server keeps 15 digits
 //   - 0X and 0b begin numbers there
