@@ -78,8 +78,8 @@ func Announce(prev, next Run) []Announcement {
 				add(FactJobFinished, jobFact(run, &next, i, a))
 			}
 		}
-		// Skipped, cancelled or failed without having run.
-		if j.State.Done() && !old.State.Done() && len(j.Attempts) == len(old.Attempts) && old.State != Running {
+		// Skipped, cancelled or failed without having run, or a group whose jobs have ended.
+		if j.State.Done() && !old.State.Done() && len(j.Attempts) == len(old.Attempts) && (old.State != Running || next.Plan.Jobs[i].Group != nil) {
 			add(FactJobFinished, jobFact(run, &next, i, nil))
 		}
 	}

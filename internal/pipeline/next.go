@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"maps"
 	"slices"
 	"time"
 )
@@ -39,34 +40,55 @@ type Question struct {
 	Success   bool // every job it needs, near and far, succeeded
 	Failure   bool // one of them failed
 	Cancelled bool
+	Vars      map[string]string // of the repository; set by who asks
 }
 
-// Evaluate answers a job's if:. An error is a mistake in the workflow.
-type Evaluate func(Question) (bool, error)
+// Expansion is what a group turned out to stand for.
+type Expansion struct {
+	Jobs  []JobPlan
+	Scope *Scope // of a called workflow
+}
+
+// Language answers what only the language of workflows can. An error is a mistake in the workflow.
+type Language struct {
+	// If answers a job's if:.
+	If func(Question) (bool, error)
+	// Expand makes the jobs of a group.
+	Expand func(Question) (Expansion, error)
+	// Outputs computes what a group gives back, from the outcomes of its jobs by their ids.
+	Outputs func(r *Run, group *JobPlan, results map[string]Need) (map[string]string, error)
+	// Concurrency computes a job's group.
+	Concurrency func(Question) (Concurrency, error)
+	// ID makes the id of a new job.
+	ID func() JobID
+}
 
 // Next moves every job that can move without a runner, and ends the run when all jobs have ended. It reads no clock and
 // touches nothing.
-func (r Run) Next(now time.Time, eval Evaluate) (Run, []Action) {
+func (r Run) Next(now time.Time, lang Language) (Run, []Action) {
 	if r.State.Done() {
 		return r, nil
 	}
 	r.Jobs = slices.Clone(r.Jobs)
 	var actions []Action
 	if r.Cancel != nil {
-		actions = r.stop(now, "the run was cancelled: "+r.Cancel.Reason, func(int) bool { return true })
+		// A job that asks for always() or cancelled() may clean up, unless somebody insists.
+		actions = r.stop(now, "the run was cancelled: "+r.Cancel.Reason, func(i int) bool { return r.Cancel.Force || r.State == Pending || !r.Plan.Jobs[i].Always })
 	}
 	for moved := true; moved; {
 		moved = false
-		for i := range r.Jobs {
+		for i := range r.Jobs { // as many as there are now: a group may add some
 			j := &r.Jobs[i]
 			if j.State == Failure && r.Plan.Jobs[i].FailFast && !r.Plan.Jobs[i].ContinueOnError {
 				id := r.Plan.Jobs[i].JobID
 				reason := "job " + j.Key + " failed and strategy.fail-fast is on"
-				actions = append(actions, r.stop(now, reason, func(k int) bool { return r.Plan.Jobs[k].JobID == id })...)
+				actions = append(actions, r.stop(now, reason, func(k int) bool { return r.under(k, id) })...)
 			}
-			if j.State == Waiting && r.ready(i) {
-				r.decide(now, i, eval)
+			if j.State == Waiting && r.ready(i) && r.room(i) {
+				r.decide(now, i, lang)
 				moved = true
+			} else if j.State == Running && r.Plan.Jobs[i].Group != nil {
+				moved = r.gather(now, i, lang) || moved
 			}
 		}
 	}
@@ -82,14 +104,17 @@ func (r *Run) stop(now time.Time, reason string, match func(int) bool) []Action 
 			continue
 		}
 		switch j.State {
-		case Waiting, Queued:
-			j.set(now, Cancelled, reason)
 		case Running:
+			if r.Plan.Jobs[i].Group != nil { // it ends with its jobs
+				continue
+			}
 			kills = append(kills, Action{Kill, j.ID, i, j.Current().Number})
 			if j.Reason != reason {
 				j.Reason = reason
 				j.Rev++
 			}
+		case Waiting, Queued:
+			j.set(now, Cancelled, reason)
 		}
 	}
 	return kills
@@ -112,22 +137,138 @@ func (r *Run) ready(i int) bool {
 	return true
 }
 
-func (r *Run) decide(now time.Time, i int, eval Evaluate) {
-	q := r.Question(i)
+// room reports whether a group may start beside those of its matrix. Jobs with runners are counted when they are claimed.
+func (r *Run) room(i int) bool {
+	p := &r.Plan.Jobs[i]
+	if p.Group == nil || p.MaxParallel == 0 {
+		return true
+	}
+	running := 0
+	for k := range r.Jobs {
+		if o := &r.Plan.Jobs[k]; o.JobID == p.JobID && o.Group != nil && o.Group.Kind == CallGroup && r.Jobs[k].State == Running {
+			running++
+		}
+	}
+	return running < p.MaxParallel
+}
+
+// under reports whether job k has an id, or belongs to a group that does.
+func (r *Run) under(k int, id string) bool {
+	for range maxNested {
+		p := &r.Plan.Jobs[k]
+		if p.JobID == id {
+			return true
+		}
+		if p.Parent == "" {
+			return false
+		}
+		if k = slices.IndexFunc(r.Plan.Jobs, func(o JobPlan) bool { return o.Key == p.Parent }); k < 0 {
+			return false
+		}
+	}
+	return false
+}
+
+// maxNested bounds how deep groups lie in each other.
+const maxNested = 30
+
+func (r *Run) decide(now time.Time, i int, lang Language) {
+	q, j, p := r.Question(i), &r.Jobs[i], &r.Plan.Jobs[i]
 	ok, err := q.Success, error(nil)
-	if r.Plan.Jobs[i].If != "" {
-		ok, err = eval(q)
+	if p.If != "" {
+		ok, err = lang.If(q)
 	}
 	switch {
 	case err != nil:
-		r.Jobs[i].set(now, Failure, "its if: could not be evaluated: "+err.Error())
-	case ok:
-		r.Jobs[i].set(now, Queued, "")
-	case r.Plan.Jobs[i].If != "":
-		r.Jobs[i].set(now, Skipped, "its condition is false: "+r.Plan.Jobs[i].If)
+		j.set(now, Failure, "its if: could not be evaluated: "+err.Error())
+	case !ok && p.If != "":
+		j.set(now, Skipped, "its condition is false: "+p.If)
+	case !ok:
+		j.set(now, Skipped, "a job that it needs did not succeed")
+	case p.Group != nil:
+		r.expand(now, i, lang)
+	case p.Concurrency != nil && !p.Concurrency.Resolved:
+		c, err := lang.Concurrency(q)
+		if err != nil {
+			j.set(now, Failure, "its concurrency group could not be computed: "+err.Error())
+			return
+		}
+		r.own()
+		r.Plan.Jobs[i].Concurrency = &c
+		j.set(now, Queued, "")
 	default:
-		r.Jobs[i].set(now, Skipped, "a job that it needs did not succeed")
+		j.set(now, Queued, "")
 	}
+}
+
+// own makes the plan this run's own before it is changed: older states of the run share it.
+func (r *Run) own() {
+	r.Plan.Jobs = slices.Clone(r.Plan.Jobs)
+	r.Plan.Scopes = maps.Clone(r.Plan.Scopes)
+	r.Plan.Rev++
+}
+
+// expand puts the jobs of group i into the run.
+func (r *Run) expand(now time.Time, i int, lang Language) {
+	e, err := lang.Expand(r.Question(i))
+	if err != nil {
+		r.Jobs[i].set(now, Failure, err.Error())
+		return
+	}
+	r.own()
+	g := *r.Plan.Jobs[i].Group
+	g.Made = true
+	r.Plan.Jobs[i].Group = &g
+	if e.Scope != nil {
+		if r.Plan.Scopes == nil {
+			r.Plan.Scopes = map[string]*Scope{}
+		}
+		r.Plan.Scopes[r.Plan.Jobs[i].Key] = e.Scope
+	}
+	for _, p := range e.Jobs {
+		p.Always = p.Always || r.Plan.Jobs[i].Always
+		r.Plan.Jobs = append(r.Plan.Jobs, p)
+		r.Jobs = append(r.Jobs, Job{ID: lang.ID(), Key: p.Key, State: Waiting, Since: now, Rev: 1})
+	}
+	r.Jobs[i].set(now, Running, "")
+}
+
+// gather ends group i once all its jobs have ended.
+func (r *Run) gather(now time.Time, i int, lang Language) bool {
+	p := &r.Plan.Jobs[i]
+	state, ran, reason := Success, false, ""
+	results := map[string]Need{}
+	for k := range r.Jobs {
+		if r.Plan.Jobs[k].Parent != p.Key {
+			continue
+		}
+		s := r.Jobs[k].State
+		if !s.Done() {
+			return false
+		}
+		ran = ran || s != Skipped
+		switch {
+		case s == Failure && !r.Plan.Jobs[k].ContinueOnError:
+			state, reason = Failure, "job "+r.Jobs[k].Key+" failed"
+		case s == Cancelled && state == Success:
+			state, reason = Cancelled, r.Jobs[k].Reason
+		}
+		if id := r.Plan.Jobs[k].JobID; p.Group.Kind == CallGroup {
+			results[id] = r.need(id)
+		}
+	}
+	if !ran && len(results) > 0 {
+		state, reason = Skipped, "all its jobs were skipped"
+	}
+	if p.Group.Kind == CallGroup {
+		out, err := lang.Outputs(r, p, results)
+		if err != nil {
+			state, reason = Failure, err.Error()
+		}
+		r.Jobs[i].Outputs = out
+	}
+	r.Jobs[i].set(now, state, reason)
+	return true
 }
 
 // Question collects what job i may look at.
@@ -195,6 +336,7 @@ func (r Run) conclude(now time.Time) Run {
 		switch s := r.Jobs[i].State; {
 		case !s.Done():
 			return r
+		case r.Plan.Jobs[i].Parent != "": // its group speaks for it
 		case s == Failure && !r.Plan.Jobs[i].ContinueOnError:
 			state = Failure
 		case s == Cancelled && state == Success:
@@ -211,14 +353,14 @@ func (r Run) conclude(now time.Time) Run {
 	return r
 }
 
-// Claim starts up to slots queued jobs: a new attempt each, in the order of the plan.
-func (r Run) Claim(now time.Time, slots int, epoch int64) (Run, []Action) {
-	if r.State.Done() || r.Cancel != nil || slots <= 0 {
+// Claim starts up to slots queued jobs that may: a new attempt each, in the order of the plan.
+func (r Run) Claim(now time.Time, slots int, epoch int64, may func(i int) bool) (Run, []Action) {
+	if r.State.Done() || slots <= 0 {
 		return r, nil
 	}
 	running := map[string]int{}
 	for i := range r.Jobs {
-		if r.Jobs[i].State == Running {
+		if r.Jobs[i].State == Running && r.Plan.Jobs[i].Group == nil {
 			running[r.Plan.Jobs[i].JobID]++
 		}
 	}
@@ -229,7 +371,7 @@ func (r Run) Claim(now time.Time, slots int, epoch int64) (Run, []Action) {
 		if len(actions) == slots {
 			break
 		}
-		if j.State != Queued || p.MaxParallel > 0 && running[p.JobID] >= p.MaxParallel {
+		if j.State != Queued || p.MaxParallel > 0 && running[p.JobID] >= p.MaxParallel || !may(i) {
 			continue
 		}
 		running[p.JobID]++
@@ -270,13 +412,13 @@ func (r Run) Finish(now time.Time, id JobID, attempt int, epoch int64, res Resul
 
 // Lose marks every running attempt that gone matches as lost and queues its job again, up to MaxAttempts.
 func (r Run) Lose(now time.Time, gone func(JobID, Attempt) bool, reason string) Run {
-	if !slices.ContainsFunc(r.Jobs, func(j Job) bool { return j.State == Running && gone(j.ID, *j.Current()) }) {
+	if !slices.ContainsFunc(r.Jobs, func(j Job) bool { return j.State == Running && j.Current() != nil && gone(j.ID, *j.Current()) }) {
 		return r
 	}
 	r.Jobs = slices.Clone(r.Jobs)
 	for i := range r.Jobs {
 		j := &r.Jobs[i]
-		if j.State != Running || !gone(j.ID, *j.Current()) {
+		if j.State != Running || j.Current() == nil || !gone(j.ID, *j.Current()) {
 			continue
 		}
 		j.Attempts = slices.Clone(j.Attempts)
@@ -299,6 +441,9 @@ func (r Run) Rerun(now time.Time) (Run, bool) {
 		switch r.Jobs[i].State {
 		case Failure, Cancelled, Skipped:
 			r.Jobs[i].set(now, Waiting, "")
+			if g := r.Plan.Jobs[i].Group; g != nil && g.Made { // its jobs are there; those that did not succeed wait again
+				r.Jobs[i].State = Running
+			}
 			r.Jobs[i].Outputs = nil
 			again = true
 		}

@@ -22,7 +22,9 @@ func made(jobs ...string) Run {
 	return r
 }
 
-func never(Question) (bool, error) { return false, errors.New("nobody asks") }
+var never = Language{If: func(Question) (bool, error) { return false, errors.New("nobody asks") }}
+
+func anyJob(int) bool { return true }
 
 func states(r Run) string {
 	var b strings.Builder
@@ -42,7 +44,7 @@ func check(t *testing.T, r Run, want string) {
 // step claims everything and finishes the named jobs.
 func step(r Run, results map[string]State) Run {
 	r, _ = r.Next(t0, never)
-	r, _ = r.Claim(t0, 100, 1)
+	r, _ = r.Claim(t0, 100, 1, anyJob)
 	for i := range r.Jobs {
 		if s, ok := results[r.Jobs[i].Key]; ok && r.Jobs[i].State == Running {
 			r, _ = r.Finish(t0, r.Jobs[i].ID, r.Jobs[i].Current().Number, 1, Result{State: s})
@@ -84,7 +86,7 @@ func TestRerunKeepsWhatSucceeded(t *testing.T) {
 
 func TestLateResultsAreRefused(t *testing.T) {
 	r, _ := made("a:").Next(t0, never)
-	r, _ = r.Claim(t0, 1, 7)
+	r, _ = r.Claim(t0, 1, 7, anyJob)
 	for _, c := range []struct {
 		attempt int
 		epoch   int64
@@ -95,7 +97,7 @@ func TestLateResultsAreRefused(t *testing.T) {
 	}
 	lost := r.Lose(t0, func(JobID, Attempt) bool { return true }, "gone")
 	check(t, lost, "a=queued running")
-	again, _ := lost.Claim(t0, 1, 8)
+	again, _ := lost.Claim(t0, 1, 8, anyJob)
 	if _, ok := again.Finish(t0, "job_0", 1, 7, Result{State: Success}); ok {
 		t.Error("the lost attempt came back and was taken")
 	}
@@ -114,7 +116,7 @@ func TestLateResultsAreRefused(t *testing.T) {
 func TestAJobThatLosesEveryRunnerFails(t *testing.T) {
 	r, _ := made("a:").Next(t0, never)
 	for range MaxAttempts {
-		r, _ = r.Claim(t0, 1, 1)
+		r, _ = r.Claim(t0, 1, 1, anyJob)
 		r = r.Lose(t0, func(JobID, Attempt) bool { return true }, "gone")
 	}
 	r, _ = r.Next(t0, never)
@@ -143,7 +145,7 @@ func TestMatrixFailFastAndMaxParallel(t *testing.T) {
 		r.Plan.Jobs[i].FailFast, r.Plan.Jobs[i].MaxParallel = true, 2
 	}
 	r, _ = r.Next(t0, never)
-	r, acts := r.Claim(t0, 10, 1)
+	r, acts := r.Claim(t0, 10, 1, anyJob)
 	if len(acts) != 2 {
 		t.Fatalf("%d started; max-parallel is 2", len(acts))
 	}
@@ -174,7 +176,7 @@ func TestConditionsSeeNeeds(t *testing.T) {
 	}
 	r = step(r, nil)
 	r, _ = r.Finish(t0, "job_0", 1, 1, Result{State: Failure})
-	r, _ = r.Next(t0, eval)
+	r, _ = r.Next(t0, Language{If: eval})
 	check(t, r, "a=failure b=queued c=waiting running")
 }
 

@@ -6,12 +6,61 @@ type Plan struct {
 	Env         map[string]string `json:"env,omitempty"`
 	Jobs        []JobPlan         `json:"jobs"`
 	Concurrency *Concurrency      `json:"concurrency,omitempty"`
+	Inputs      string            `json:"inputs,omitempty"` // what the run was started with: a JSON object
+	// What jobs that are made during the run are made from: sources of workflows by name, actions as they were resolved.
+	Files   map[string]string `json:"files,omitempty"`
+	Actions map[string]string `json:"actions,omitempty"`
+	Scopes  map[string]*Scope `json:"scopes,omitempty"` // of called workflows, by the key of the job that called
+	Rev     int               `json:"rev,omitempty"`    // grows when jobs are added
 }
 
-// Concurrency lets one run of a group go at a time.
+// Scope is what the jobs of a called workflow see instead of the caller's.
+type Scope struct {
+	File    string            `json:"file"`
+	Inputs  string            `json:"inputs"` // a JSON object
+	Env     map[string]string `json:"env,omitempty"`
+	Secrets map[string]string `json:"secrets,omitempty"` // texts, filled in from the secrets of the scope above
+	Inherit bool              `json:"inherit,omitempty"`
+	Parent  string            `json:"parent,omitempty"` // the scope above; "" is the run
+}
+
+// Concurrency lets one run, or one job, of a group go at a time.
 type Concurrency struct {
 	Group            string `json:"group"`
 	CancelInProgress bool   `json:"cancel_in_progress,omitempty"`
+	Cancel           string `json:"cancel,omitempty"`   // of a job: the text that CancelInProgress comes from
+	Resolved         bool   `json:"resolved,omitempty"` // of a job: Group and CancelInProgress are values, no texts
+}
+
+// Group is a job that stands for others, which are made when it may start: the combinations of a matrix that depends on what
+// ran before, or the jobs of another workflow. It never goes to a runner; it ends when they have.
+type Group struct {
+	Kind    GroupKind         `json:"kind"`
+	File    string            `json:"file"`           // name in Plan.Files: of the matrix's own workflow, or of the one that is called
+	With    map[string]string `json:"with,omitempty"` // texts
+	Secrets map[string]string `json:"secrets,omitempty"`
+	Inherit bool              `json:"inherit,omitempty"`
+	Made    bool              `json:"made,omitempty"` // its jobs are in the plan
+}
+
+// GroupKind says what a group stands for.
+type GroupKind string
+
+// The kinds of groups.
+const (
+	MatrixGroup GroupKind = "matrix"
+	CallGroup   GroupKind = "call"
+)
+
+// Container is the image that a job or one of its services runs in. All are texts.
+type Container struct {
+	Image    string            `json:"image"`
+	Env      map[string]string `json:"env,omitempty"`
+	Ports    []string          `json:"ports,omitempty"`
+	Volumes  []string          `json:"volumes,omitempty"`
+	Options  string            `json:"options,omitempty"`
+	Username string            `json:"username,omitempty"`
+	Password string            `json:"password,omitempty"`
 }
 
 // JobPlan is one job to run. Texts may hold expressions that the runner fills in; what the engine needs is already resolved.
@@ -34,22 +83,34 @@ type JobPlan struct {
 	TimeoutMinutes  float64           `json:"timeout_minutes,omitempty"`
 	Line            int               `json:"line,omitempty"`
 	Build           *Build            `json:"build,omitempty"` // set on a release job
+
+	Always         bool                 `json:"always,omitempty"` // its if: asks always() or cancelled(): cancelling does not stop it
+	Group          *Group               `json:"group,omitempty"`
+	Parent         string               `json:"parent,omitempty"` // key of the group that it belongs to
+	Scope          string               `json:"scope,omitempty"`  // key in Plan.Scopes; "" is the run's own
+	Concurrency    *Concurrency         `json:"concurrency,omitempty"`
+	Environment    string               `json:"environment,omitempty"` // a text
+	EnvironmentURL string               `json:"environment_url,omitempty"`
+	Container      *Container           `json:"container,omitempty"`
+	Services       map[string]Container `json:"services,omitempty"`
 }
 
 // StepPlan is one step. Either Run or Uses is set.
 type StepPlan struct {
-	ID               string            `json:"id,omitempty"`
-	Name             string            `json:"name,omitempty"`
-	If               string            `json:"if,omitempty"`
-	Run              string            `json:"run,omitempty"`
-	Shell            string            `json:"shell,omitempty"`
-	WorkingDirectory string            `json:"working_directory,omitempty"`
-	Uses             string            `json:"uses,omitempty"` // a built-in: "checkout", "setup-go", ...
-	With             map[string]string `json:"with,omitempty"`
-	Env              map[string]string `json:"env,omitempty"`
-	ContinueOnError  string            `json:"continue_on_error,omitempty"`
-	TimeoutMinutes   string            `json:"timeout_minutes,omitempty"`
-	Line             int               `json:"line,omitempty"`
+	ID               string `json:"id,omitempty"`
+	Name             string `json:"name,omitempty"`
+	If               string `json:"if,omitempty"`
+	Run              string `json:"run,omitempty"`
+	Shell            string `json:"shell,omitempty"`
+	WorkingDirectory string `json:"working_directory,omitempty"`
+	// Uses is a built-in ("checkout", "setup-go", ...), a folder of the repository ("./x"), an image ("docker://x"), or an action
+	// of a mirror with the revision that it was resolved to ("owner/name/path@<sha>").
+	Uses            string            `json:"uses,omitempty"`
+	With            map[string]string `json:"with,omitempty"`
+	Env             map[string]string `json:"env,omitempty"`
+	ContinueOnError string            `json:"continue_on_error,omitempty"`
+	TimeoutMinutes  string            `json:"timeout_minutes,omitempty"`
+	Line            int               `json:"line,omitempty"`
 }
 
 // Build is what a landed revision must produce for one service. It becomes one more job, after all others.

@@ -21,6 +21,22 @@ type Repository interface {
 	ChangedFiles(ctx context.Context, repositoryID, from, to string) ([]string, error)
 }
 
+// Mirrors keeps copies of other repositories, for the actions and workflows that they offer.
+type Mirrors interface {
+	// Resolve returns the commit that a reference of the mirror of owner/name has, or a NotFound fault that says how to add it.
+	Resolve(ctx context.Context, name, ref string) (revision string, err error)
+	// ReadFile returns a file at a revision, or a NotFound fault.
+	ReadFile(ctx context.Context, name, revision, path string) ([]byte, error)
+	// Checkout writes the tree of a revision into dir, which exists and is empty.
+	Checkout(ctx context.Context, name, revision, dir string) error
+}
+
+// Settings are the variables and secrets that runs are given, by name in upper case. Those of an environment ("" for none) win.
+type Settings interface {
+	Vars(ctx context.Context, repositoryID, environment string) (map[string]string, error)
+	Secrets(ctx context.Context, repositoryID, environment string) (map[string]string, error)
+}
+
 // Check is the outcome of one job id of a workflow on a revision: what a merge looks at.
 type Check struct {
 	RepositoryID string

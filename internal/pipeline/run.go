@@ -57,9 +57,11 @@ type Run struct {
 	Workflow     string // path of the file
 	Name         string
 	Title        string
-	Event        string // push, pull_request
+	Event        string // push, pull_request, workflow_dispatch, schedule
 	Ref          string
-	Base         string // where the workflow was read for a change; the revision before for a push
+	// Base is where the workflow was read for a change and the revision before for a push. For another event it tells apart what
+	// started at the same revision: a tag, the minute of a schedule, a start by hand.
+	Base         string
 	Revision     string
 	Trust        Trust
 	ChangeID     string
@@ -86,6 +88,7 @@ type Cancellation struct {
 	By     string    `json:"by"`
 	Reason string    `json:"reason"`
 	At     time.Time `json:"at"`
+	Force  bool      `json:"force,omitempty"` // also what would clean up
 }
 
 // Job is one job of a run. Its plan is Run.Plan.Jobs at the same index.

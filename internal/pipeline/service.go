@@ -164,6 +164,10 @@ func (s *Service) Cancel(ctx context.Context, id RunID, by, reason string) error
 		}
 		if r.Cancel == nil {
 			r.Cancel = &Cancellation{By: by, Reason: reason, At: s.now()}
+		} else { // asked twice
+			c := *r.Cancel
+			c.Force = true
+			r.Cancel = &c
 		}
 		return r, nil
 	})
@@ -287,6 +291,9 @@ func Explain(r Run, others []Run, slots int, room error) []Wait {
 			out = append(out, Wait{Job: j.Key, For: what, Since: j.Since, Who: "a job when it ends, or whoever may cancel one"})
 		case Running:
 			a := j.Current()
+			if a == nil { // a group; its jobs speak for themselves
+				continue
+			}
 			out = append(out, Wait{Job: j.Key, For: fmt.Sprintf("attempt %d to finish; it may take %v minutes", a.Number, p.TimeoutMinutes), Since: a.Started,
 				Who: fmt.Sprintf("the job itself, or whoever may cancel the run: weir runs cancel %s", r.ID)})
 		}
@@ -296,7 +303,7 @@ func Explain(r Run, others []Run, slots int, room error) []Wait {
 
 func (r *Run) running(jobID string) (n int) {
 	for i := range r.Jobs {
-		if r.Jobs[i].State == Running && r.Plan.Jobs[i].JobID == jobID {
+		if r.Jobs[i].State == Running && r.Plan.Jobs[i].Group == nil && r.Plan.Jobs[i].JobID == jobID {
 			n++
 		}
 	}

@@ -217,10 +217,10 @@ func (d *driver) move(ctx, jobs context.Context, id pipeline.RunID, change func(
 		if change != nil {
 			next = change(next, now)
 		}
-		next, actions := next.Next(now, Evaluate)
+		next, actions := next.Next(now, d.language(ctx, &next))
 		if d.turn(id) && d.cfg.Room() == nil {
 			var starts []pipeline.Action
-			next, starts = next.Claim(now, d.free(), d.lease.Epoch)
+			next, starts = next.Claim(now, d.free(), d.lease.Epoch, d.may(&next))
 			actions = append(actions, starts...)
 		}
 		if changed(&prev, &next) {
@@ -335,12 +335,38 @@ func blocks(a, b *pipeline.Run) bool {
 
 // claimable reports whether a run has a job that a free slot could take.
 func claimable(r *pipeline.Run) bool {
-	_, starts := r.Claim(time.Time{}, 1, 0)
+	_, starts := r.Claim(time.Time{}, 1, 0, func(int) bool { return true })
 	return len(starts) > 0
 }
 
+// may reports which queued jobs of r may start as far as their concurrency groups go: one job of a group runs at a time.
+func (d *driver) may(r *pipeline.Run) func(i int) bool {
+	taken := map[string]bool{}
+	return func(i int) bool {
+		c := r.Plan.Jobs[i].Concurrency
+		if c == nil {
+			return true
+		}
+		busy := taken[c.Group] || d.holds(r, c.Group)
+		for id, other := range d.runs {
+			busy = busy || id != r.ID && other.RepositoryID == r.RepositoryID && d.holds(&other, c.Group)
+		}
+		taken[c.Group] = true
+		return !busy
+	}
+}
+
+func (d *driver) holds(r *pipeline.Run, group string) bool {
+	for i := range r.Jobs {
+		if c := r.Plan.Jobs[i].Concurrency; c != nil && c.Resolved && c.Group == group && r.Jobs[i].State == pipeline.Running {
+			return true
+		}
+	}
+	return false
+}
+
 func changed(a, b *pipeline.Run) bool {
-	if a.State != b.State || a.Attempt != b.Attempt || a.Reason != b.Reason || (a.Cancel == nil) != (b.Cancel == nil) {
+	if a.State != b.State || a.Attempt != b.Attempt || a.Reason != b.Reason || (a.Cancel == nil) != (b.Cancel == nil) || len(a.Jobs) != len(b.Jobs) || a.Plan.Rev != b.Plan.Rev {
 		return true
 	}
 	for i := range b.Jobs {

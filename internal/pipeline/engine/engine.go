@@ -34,13 +34,15 @@ type Config struct {
 	Room func() error
 }
 
-// Parts are what the engine works with. Checks, Builds and Outputs may be nil: nobody reports, builds or takes.
+// Parts are what the engine works with. Mirrors, Settings, Checks, Builds and Outputs may be nil: nobody mirrors, gives, reports, builds or takes.
 type Parts struct {
 	DB         *db.DB
 	Journal    *journal.Journal
 	Store      pipeline.Store
 	Keeper     Keeper
 	Repository pipeline.Repository
+	Mirrors    pipeline.Mirrors
+	Settings   pipeline.Settings
 	Checks     pipeline.Checks
 	Builds     pipeline.Builds
 	Outputs    pipeline.Outputs

@@ -424,11 +424,11 @@ func TestAChangeIsGuardedByTheTargetBranch(t *testing.T) {
 
 func TestARefusedWorkflowIsAVisibleRunAndAFailingCheck(t *testing.T) {
 	w := newWorld(t, dbtest.SQLite(t))
-	w.repo["r1"] = map[string]string{file: "on: push\njobs:\n  a:\n    runs-on: x\n    container: golang\n    steps: [{run: ok}]\n"}
+	w.repo["r1"] = map[string]string{file: "on: push\njobs:\n  a:\n    runs-on: x\n    snapshot: golang\n    steps: [{run: ok}]\n"}
 	defer w.start(w.rows)()
 	w.push("", "r1")
 	runs := w.until("the run", ended(1))
-	if runs[0].State != pipeline.Refused || !strings.Contains(runs[0].Reason, file+":5:5: jobs.a.container is not supported by Weir") {
+	if runs[0].State != pipeline.Refused || !strings.Contains(runs[0].Reason, file+":3:3: jobs.a.snapshot is not supported by Weir") {
 		t.Errorf("runs: %s", show(runs))
 	}
 	w.checked("r1 ci.yml", "failure")

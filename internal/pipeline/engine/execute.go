@@ -5,12 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"runtime/debug"
 
 	"weir/internal/base/fault"
 	"weir/internal/pipeline"
-	"weir/internal/pipeline/expr"
+	"weir/internal/pipeline/plan"
 	"weir/internal/pipeline/runner"
 )
 
@@ -36,7 +35,10 @@ func (e *Engine) execute(ctx context.Context, r pipeline.Run, a pipeline.Action)
 	}()
 	q := r.Question(a.Index)
 	j := runner.Job{Org: r.Org, RunID: r.ID, JobID: a.Job, Attempt: a.Attempt, RepositoryID: r.RepositoryID, Repository: r.Repository, Revision: r.Revision,
-		Trust: r.Trust, ChangeID: r.ChangeID, Workflow: r.Workflow, Plan: r.Plan.Jobs[a.Index], Env: r.Plan.Env, GitHub: r.GitHub, Needs: q.Needs}
+		Trust: r.Trust, ChangeID: r.ChangeID, Workflow: r.Workflow, Plan: r.Plan.Jobs[a.Index], Env: r.Plan.Env, GitHub: r.GitHub, Needs: plan.LocalNeeds(q)}
+	if err := e.settle(ctx, &r, &j); err != nil {
+		return res, err
+	}
 	res, err = e.Runner.Run(ctx, j, &host{e, j}, log)
 	res = masked(res, log)
 	if err == nil && !res.State.Done() {
@@ -53,22 +55,4 @@ func lostReason(err error) string {
 		return fault.Sentence(err)
 	}
 	return "the runner failed; the log of the server has the details"
-}
-
-// Evaluate implements pipeline.Evaluate for the if: of jobs.
-func Evaluate(q pipeline.Question) (bool, error) {
-	needs := expr.NewObject()
-	for _, id := range q.Job.Needs {
-		n := q.Needs[id]
-		needs.Set(id, expr.NewObject().Set("result", string(n.Result)).Set("outputs", expr.From(maps.Clone(n.Outputs))))
-	}
-	is := func(v bool) func([]expr.Value) (expr.Value, error) {
-		return func([]expr.Value) (expr.Value, error) { return v, nil }
-	}
-	return expr.Condition(q.Job.If, expr.Env{
-		Contexts: expr.NewObject().Set("github", expr.From(q.Run.GitHub)).Set("needs", needs),
-		Functions: map[string]func([]expr.Value) (expr.Value, error){
-			"success": is(q.Success), "failure": is(q.Failure), "cancelled": is(q.Cancelled), "always": is(true),
-		},
-	})
 }

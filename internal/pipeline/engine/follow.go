@@ -181,20 +181,21 @@ func (e *Engine) plan(ctx context.Context, base pipeline.Run, at string, ev plan
 		if err != nil {
 			return nil, fmt.Errorf("read %s at %s: %w", file, at, err)
 		}
-		if r, ok := e.one(base, file, content, ev); ok {
+		if r, ok := e.one(ctx, base, at, file, content, ev); ok {
 			runs = append(runs, r)
 		}
 	}
 	return runs, nil
 }
 
-func (e *Engine) one(base pipeline.Run, file string, content []byte, ev plan.Event) (pipeline.Run, bool) {
+func (e *Engine) one(ctx context.Context, base pipeline.Run, at, file string, content []byte, ev plan.Event) (pipeline.Run, bool) {
 	r := base
 	r.ID, r.Workflow, r.Name, r.State, r.Attempt, r.Created = pipeline.RunID(id.New("run")), file, path.Base(file), pipeline.Pending, 1, time.Now().UTC()
 	w, diags := spec.Parse(file, content)
 	r.Diagnostics = diags
 	if w == nil {
-		return refuse(r, content), true
+		// Who knows what starts a file that cannot be read: only what everybody waits for is told of it.
+		return refuse(r, content), ev.Name != "schedule" && ev.Tag == ""
 	}
 	if !plan.Triggered(w, ev) {
 		return r, false
@@ -206,7 +207,7 @@ func (e *Engine) one(base pipeline.Run, file string, content []byte, ev plan.Eve
 	}
 	ev.GitHub["workflow"], ev.GitHub["run_id"], ev.GitHub["run_attempt"] = w.Name, string(r.ID), "1"
 	r.GitHub = ev.GitHub
-	made, more := plan.Make(w, ev)
+	made, more := plan.Make(w, ev, e.lookup(ctx, base.RepositoryID, at))
 	if r.Diagnostics = append(r.Diagnostics, more...); len(more) > 0 {
 		return refuse(r, content), true
 	}

@@ -32,6 +32,14 @@ func (h *host) Checkout(ctx context.Context, dir string) error {
 	return h.e.Repository.Checkout(ctx, h.j.RepositoryID, h.j.Revision, dir)
 }
 
+// Action implements runner.Host.
+func (h *host) Action(ctx context.Context, name, revision, dir string) error {
+	if h.e.Mirrors == nil {
+		return fault.New(fault.NotFound, "There is no mirror of %s.", name)
+	}
+	return h.e.Mirrors.Checkout(ctx, name, revision, dir)
+}
+
 // Upload implements runner.Host.
 func (h *host) Upload(ctx context.Context, name string, overwrite bool, tar io.Reader) error {
 	d, size, err := h.e.Keeper.Blobs.Put(ctx, tar)

@@ -65,7 +65,10 @@ func insertJob(ctx context.Context, tx *db.Tx, r *pipeline.Run, i int) error {
 }
 
 func saveJob(ctx context.Context, tx *db.Tx, prev, next *pipeline.Run, i int) error {
-	j, old := &next.Jobs[i], &prev.Jobs[i]
+	j, old := &next.Jobs[i], &pipeline.Job{}
+	if i < len(prev.Jobs) {
+		old = &prev.Jobs[i]
+	}
 	outputs := ""
 	if len(j.Outputs) > 0 {
 		b, err := json.Marshal(j.Outputs)

@@ -162,7 +162,25 @@ func (s *Store) save(ctx context.Context, tx *db.Tx, prev, next pipeline.Run) er
 	} else if n == 0 {
 		return pipeline.ErrChanged
 	}
+	if next.Plan.Rev != prev.Plan.Rev {
+		b, err := json.Marshal(next.Plan)
+		if err != nil {
+			return err
+		}
+		if _, err := tx.Exec(ctx, "update pipeline_run set plan = ? where id = ?", string(b), next.ID); err != nil {
+			return err
+		}
+	}
 	for i := range next.Jobs {
+		if i >= len(prev.Jobs) {
+			if err := insertJob(ctx, tx, &next, i); err != nil {
+				return err
+			}
+			if err := saveJob(ctx, tx, &prev, &next, i); err != nil {
+				return err
+			}
+			continue
+		}
 		if next.Jobs[i].Rev == prev.Jobs[i].Rev {
 			continue
 		}

@@ -72,8 +72,8 @@ func TestARunComesBackAsItWasStored(t *testing.T) {
 		if !reflect.DeepEqual(got, r) {
 			t.Errorf("loaded %+v\nwant   %+v", got, r)
 		}
-		next, _ := got.Next(now, nil)
-		next, _ = next.Claim(now, 1, 7)
+		next, _ := got.Next(now, pipeline.Language{})
+		next, _ = next.Claim(now, 1, 7, func(int) bool { return true })
 		next, ok := next.Finish(now.Add(time.Second), next.Jobs[0].ID, 1, 7, pipeline.Result{State: pipeline.Success, Outputs: map[string]string{"o": "1"}, Confined: true, Network: "egress",
 			Steps: []pipeline.Step{{Number: 1, Name: "s", State: pipeline.Success, Started: now}}, Annotations: []pipeline.Annotation{{Level: "error", Message: "x"}}, Summary: "# s"})
 		if !ok {
@@ -105,7 +105,7 @@ func TestSaveRefusesAStaleRunAndALostLease(t *testing.T) {
 	dbtest.Each(t, func(t *testing.T, d *db.DB) {
 		s := open(t, d)
 		r := create(t, s, sample("r1", "", 0))
-		next, _ := r.Next(now, nil)
+		next, _ := r.Next(now, pipeline.Language{})
 		if err := s.Save(t.Context(), func(context.Context, *db.Tx) error { return lease.ErrFenced }, r, next); !errors.Is(err, lease.ErrFenced) {
 			t.Errorf("fenced Save() = %v", err)
 		}

@@ -23,29 +23,49 @@ type Made struct {
 }
 
 // Make plans w for ev. The diagnostics are errors; with any of them the plan is not to be run.
-func Make(w *spec.Workflow, ev Event) (Made, []pipeline.Diagnostic) {
-	m := &maker{w: w, github: expr.From(ev.GitHub)}
-	made := Made{Plan: pipeline.Plan{Env: raw(w.Env)}, Title: m.string(w.RunName, m.env(nil))}
+func Make(w *spec.Workflow, ev Event, l Lookup) (Made, []pipeline.Diagnostic) {
+	m := &maker{w: w, plan: &pipeline.Plan{Env: raw(w.Env)}, github: expr.From(ev.GitHub), vars: expr.From(ev.Vars), inputs: expr.NewObject(), lookup: l}
+	if in, ok := ev.Inputs.(*expr.Object); ok && in.Len() > 0 {
+		m.inputs, m.plan.Inputs = in, expr.JSON(in)
+	}
+	made := Made{Title: m.string(w.RunName, m.env(nil))}
 	if k := w.Concurrency; k != nil {
 		env := m.env(nil)
-		made.Plan.Concurrency = &pipeline.Concurrency{Group: m.string(k.Group, env), CancelInProgress: m.bool(k.Cancel, false, env)}
+		m.plan.Concurrency = &pipeline.Concurrency{Group: m.string(k.Group, env), CancelInProgress: m.bool(k.Cancel, false, env)}
 	}
-	for i := range w.Jobs {
-		for _, j := range m.job(&w.Jobs[i]) {
-			if len(made.Plan.Jobs) == MaxJobs {
-				m.errorf(w.Jobs[i].Pos, "the run would have more than %d jobs; use smaller matrices", MaxJobs)
-				return made, m.diags
-			}
-			made.Plan.Jobs = append(made.Plan.Jobs, j)
-		}
-	}
+	m.resolve(w, nil)
+	m.plan.Jobs = m.jobs(MaxJobs)
+	made.Plan = *m.plan
 	return made, m.diags
 }
 
+// maker makes jobs of one workflow: of the run's own, or of one that it calls.
 type maker struct {
-	w      *spec.Workflow
-	github expr.Value
-	diags  []pipeline.Diagnostic
+	w        *spec.Workflow
+	plan     *pipeline.Plan
+	github   expr.Value
+	vars     expr.Value
+	inputs   expr.Value
+	needs    expr.Value // nil before the run starts
+	lookup   Lookup
+	group    *pipeline.JobPlan // the job that stands for those made; nil for the run's own
+	scope    string
+	prefix   string // of keys and ids
+	diags    []pipeline.Diagnostic
+	computed bool // the matrix of the group may look at needs
+}
+
+// jobs plans every job of the workflow, at most limit.
+func (m *maker) jobs(limit int) []pipeline.JobPlan {
+	var out []pipeline.JobPlan
+	for i := range m.w.Jobs {
+		out = append(out, m.job(&m.w.Jobs[i])...)
+		if len(out) > limit {
+			m.errorf(m.w.Jobs[i].Pos, "the run would have more than %d jobs; use smaller matrices", MaxJobs)
+			return nil
+		}
+	}
+	return out
 }
 
 func (m *maker) errorf(p spec.Pos, format string, args ...any) {
@@ -54,7 +74,10 @@ func (m *maker) errorf(p spec.Pos, format string, args ...any) {
 
 // env is what plan-time expressions see.
 func (m *maker) env(matrix *expr.Object) expr.Env {
-	c := expr.NewObject().Set("github", m.github)
+	c := expr.NewObject().Set("github", m.github).Set("inputs", m.inputs).Set("vars", m.vars)
+	if m.needs != nil {
+		c.Set("needs", m.needs)
+	}
 	if matrix != nil {
 		c.Set("matrix", matrix)
 	}
@@ -97,6 +120,11 @@ func (m *maker) number(a spec.Amount, otherwise float64, what string, env expr.E
 }
 
 func (m *maker) job(s *spec.Job) []pipeline.JobPlan {
+	if s.Matrix != nil && !m.computed && late(s.Matrix) {
+		j := m.shell(s, m.env(nil), m.prefix+s.ID)
+		j.Group = &pipeline.Group{Kind: pipeline.MatrixGroup, File: m.w.Path}
+		return []pipeline.JobPlan{j}
+	}
 	combos := []*expr.Object{nil}
 	if s.Matrix != nil {
 		combos = m.combinations(s)
@@ -104,21 +132,38 @@ func (m *maker) job(s *spec.Job) []pipeline.JobPlan {
 	var jobs []pipeline.JobPlan
 	for i, c := range combos {
 		env := m.env(c)
-		j := pipeline.JobPlan{Key: s.ID, JobID: s.ID, Name: m.string(s.Name, env), Needs: s.Needs, If: s.If.Value, Env: raw(s.Env), Outputs: raw(s.Outputs), Line: s.Pos.Line,
-			ContinueOnError: m.bool(s.ContinueOnError, false, env), TimeoutMinutes: m.number(s.Timeout, DefaultTimeout, "timeout-minutes", env)}
-		if j.Name == "" {
-			j.Name = s.ID
+		key := m.prefix + s.ID
+		if len(combos) > 1 || m.computed {
+			key = fmt.Sprintf("%s-%d", key, i+1)
 		}
+		j := m.shell(s, env, key)
 		if c != nil {
 			j.Matrix, j.MatrixIndex, j.MatrixTotal = expr.JSON(c), i, len(combos)
 			j.FailFast = m.bool(s.FailFast, true, env)
 			j.MaxParallel = int(m.number(s.MaxParallel, 0, "max-parallel", env))
-			if len(combos) > 1 {
-				j.Key = fmt.Sprintf("%s-%d", s.ID, i+1)
-			}
 			if !strings.Contains(s.Name.Value, "${{") {
 				j.Name += " (" + label(c) + ")"
 			}
+		}
+		if s.Use != nil {
+			j.Group = &pipeline.Group{Kind: pipeline.CallGroup, File: m.fileOf(s.Use.Path), With: raw(s.Use.With), Secrets: raw(s.Use.Secrets), Inherit: s.Use.Inherit}
+			jobs = append(jobs, j)
+			continue
+		}
+		j.Outputs, j.Env = raw(s.Outputs), raw(s.Env)
+		j.TimeoutMinutes = m.number(s.Timeout, DefaultTimeout, "timeout-minutes", env)
+		if e := s.Environment; e != nil {
+			j.Environment, j.EnvironmentURL = e.Name.Value, e.URL.Value
+		}
+		if s.Container != nil {
+			k := containerOf(*s.Container)
+			j.Container = &k
+		}
+		for name, k := range s.Services {
+			if j.Services == nil {
+				j.Services = map[string]pipeline.Container{}
+			}
+			j.Services[name] = containerOf(k)
 		}
 		m.labels(&j, s, env)
 		for k := range s.Steps {
@@ -127,6 +172,52 @@ func (m *maker) job(s *spec.Job) []pipeline.JobPlan {
 		jobs = append(jobs, j)
 	}
 	return jobs
+}
+
+// shell is what every job has, also one that stands for others.
+func (m *maker) shell(s *spec.Job, env expr.Env, key string) pipeline.JobPlan {
+	j := pipeline.JobPlan{Key: key, JobID: m.prefix + s.ID, Name: m.string(s.Name, env), If: s.If.Value, Line: s.Pos.Line, Scope: m.scope,
+		ContinueOnError: m.bool(s.ContinueOnError, false, env), Always: always(s.If.Value)}
+	for _, n := range s.Needs {
+		j.Needs = append(j.Needs, m.prefix+n)
+	}
+	if j.Name == "" {
+		j.Name = s.ID
+	}
+	if k := s.Concurrency; k != nil {
+		j.Concurrency = &pipeline.Concurrency{Group: k.Group.Value, Cancel: flag(k.Cancel)}
+	}
+	if m.group != nil {
+		j.Parent = m.group.Key
+		if m.group.Group.Kind == pipeline.CallGroup {
+			j.Name = m.group.Name + " / " + j.Name
+		}
+	}
+	return j
+}
+
+// always reports whether a condition asks for a status that a cancelled run has.
+func always(cond string) (yes bool) {
+	src, err := expr.ConditionSource(cond)
+	if err != nil || cond == "" {
+		return false
+	}
+	if e, err := expr.Parse(src, expr.Names{}); err == nil {
+		e.Uses(func(name string) { yes = yes || name == "always()" || name == "cancelled()" })
+	}
+	return yes
+}
+
+func containerOf(k spec.Container) pipeline.Container {
+	return pipeline.Container{Image: k.Image.Value, Env: raw(k.Env), Ports: values(k.Ports), Volumes: values(k.Volumes), Options: k.Options.Value,
+		Username: k.Username.Value, Password: k.Password.Value}
+}
+
+func values(texts []spec.Text) (out []string) {
+	for _, t := range texts {
+		out = append(out, t.Value)
+	}
+	return out
 }
 
 func (m *maker) labels(j *pipeline.JobPlan, s *spec.Job, env expr.Env) {
@@ -150,6 +241,9 @@ func (m *maker) labels(j *pipeline.JobPlan, s *spec.Job, env expr.Env) {
 func (m *maker) step(j *spec.Job, s *spec.Step) pipeline.StepPlan {
 	p := pipeline.StepPlan{ID: s.ID, Name: s.Name.Value, If: s.If.Value, Run: s.Run.Value, Uses: s.Uses, With: raw(s.With), Env: raw(s.Env), Line: s.Pos.Line,
 		ContinueOnError: flag(s.ContinueOnError), TimeoutMinutes: amount(s.Timeout)}
+	if to, ok := m.plan.Actions[p.Uses]; ok {
+		p.Uses = to
+	}
 	if p.Uses == "" {
 		p.Shell = first(s.Shell.Value, j.Defaults.Shell.Value, m.w.Defaults.Shell.Value)
 		p.WorkingDirectory = first(s.WorkingDirectory.Value, j.Defaults.WorkingDirectory.Value, m.w.Defaults.WorkingDirectory.Value)

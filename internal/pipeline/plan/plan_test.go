@@ -70,7 +70,7 @@ func result(in []byte, ev plan.Event) []byte {
 	w, diags := spec.Parse("ci.yml", in)
 	if w != nil {
 		fmt.Fprintf(&b, "triggered: %v\n", plan.Triggered(w, ev))
-		made, more := plan.Make(w, ev)
+		made, more := plan.Make(w, ev, plan.Lookup{})
 		diags = append(diags, more...)
 		if len(more) == 0 {
 			if made.Title != "" {

@@ -5,30 +5,40 @@ import (
 	"slices"
 	"strings"
 
+	"weir/internal/pipeline/expr"
 	"weir/internal/pipeline/spec"
 )
 
 // Event is what happened, as workflows see it.
 type Event struct {
-	Name    string   // push or pull_request
+	Name    string   // push, pull_request, workflow_dispatch or schedule
 	Branch  string   // the branch pushed to, or the target of the change
+	Tag     string   // the tag pushed, instead of a branch
 	Changed []string // paths; nil if they are not known, which matches every filter
 	GitHub  map[string]any
+	Vars    map[string]string
+	Inputs  expr.Value // an object, or nil
 }
 
 // Triggered reports whether ev starts w.
 func Triggered(w *spec.Workflow, ev Event) bool {
 	t := w.Push
-	if ev.Name == "pull_request" {
+	switch ev.Name {
+	case "pull_request":
 		t = w.PullRequest
+	case "workflow_dispatch":
+		return w.Dispatch != nil
+	case "schedule":
+		return len(w.Schedules) > 0
 	}
 	if t == nil {
 		return false
 	}
-	if len(t.Branches) > 0 && !matches(t.Branches, ev.Branch) {
-		return false
+	tags, branches := len(t.Tags)+len(t.TagsIgnore) > 0, len(t.Branches)+len(t.BranchesIgnore) > 0
+	if ev.Tag != "" { // paths are not looked at for tags
+		return (tags || !branches) && named(t.Tags, t.TagsIgnore, ev.Tag)
 	}
-	if len(t.BranchesIgnore) > 0 && matches(t.BranchesIgnore, ev.Branch) {
+	if tags && !branches || !named(t.Branches, t.BranchesIgnore, ev.Branch) {
 		return false
 	}
 	if ev.Changed == nil {
@@ -41,6 +51,10 @@ func Triggered(w *spec.Workflow, ev Event) bool {
 		return false
 	}
 	return true
+}
+
+func named(only, never []string, name string) bool {
+	return (len(only) == 0 || matches(only, name)) && (len(never) == 0 || !matches(never, name))
 }
 
 // matches applies patterns in order: the last that matches decides, and a leading ! takes away.

@@ -25,12 +25,17 @@ type Job struct {
 	Env          map[string]string // of the workflow
 	GitHub       map[string]any
 	Needs        map[string]pipeline.Need
+	Inputs       string            // the inputs context, a JSON object; "" for none
+	Vars         map[string]string // the vars context
+	Secrets      map[string]string // the secrets context; never stored, never for a run of an untrusted change
 }
 
 // Host is what a job may ask of Weir while it runs. Its methods may be called concurrently.
 type Host interface {
 	// Checkout writes the job's revision into dir, which exists and is empty.
 	Checkout(ctx context.Context, dir string) error
+	// Action writes the tree of a mirrored repository ("owner/name") at a revision into dir, which exists and is empty.
+	Action(ctx context.Context, name, revision, dir string) error
 	// Upload keeps a tar under a name in the run.
 	Upload(ctx context.Context, name string, overwrite bool, tar io.Reader) error
 	// Artifacts names what the run has kept so far.

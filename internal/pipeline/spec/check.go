@@ -20,9 +20,7 @@ func (c *checker) workflow(a *actionlint.Workflow) *Workflow {
 		c.event(w, e)
 	}
 	c.permissions(a.Permissions)
-	if k := a.Concurrency; k != nil {
-		w.Concurrency = &Concurrency{Group: c.text(k.Group), Cancel: c.flag(k.CancelInProgress)}
-	}
+	w.Concurrency = c.concurrency(a.Concurrency)
 	if len(a.Jobs) > MaxJobs {
 		c.errorf(Pos{1, 1}, "the workflow has %d jobs; it may have %d", len(a.Jobs), MaxJobs)
 		return w
@@ -33,81 +31,6 @@ func (c *checker) workflow(a *actionlint.Workflow) *Workflow {
 		w.Jobs = append(w.Jobs, c.job(j))
 	}
 	return w
-}
-
-func (c *checker) event(w *Workflow, e actionlint.Event) {
-	hook, ok := e.(*actionlint.WebhookEvent)
-	if !ok {
-		p := eventPos(e)
-		c.unsupported(p, "on: "+e.EventName(), "it starts runs on push and pull_request only. Remove this trigger")
-		return
-	}
-	name := hook.Hook.Value
-	if name != "push" && name != "pull_request" {
-		c.unsupported(hook.Pos, "on: "+name, "it starts runs on push and pull_request only. Remove this trigger")
-		return
-	}
-	for _, f := range []*actionlint.WebhookEventFilter{hook.Tags, hook.TagsIgnore} {
-		if f != nil {
-			c.unsupported(f.Name.Pos, "on."+name+"."+f.Name.Value, "runs start from branches; a release is made from the landed revision, not from a tag. Remove the filter")
-		}
-	}
-	for _, w := range hook.Workflows {
-		c.unsupported(w.Pos, "on."+name+".workflows", "remove it")
-	}
-	for _, t := range hook.Types {
-		if name == "push" || !slices.Contains([]string{"opened", "synchronize", "reopened"}, t.Value) {
-			c.unsupported(t.Pos, "on.pull_request.types: "+t.Value, "a change starts runs when it is opened and when it gets a new patchset. Remove the type")
-		}
-	}
-	t := &Trigger{Branches: filter(hook.Branches), BranchesIgnore: filter(hook.BranchesIgnore), Paths: filter(hook.Paths), PathsIgnore: filter(hook.PathsIgnore)}
-	if name == "push" {
-		w.Push = t
-	} else {
-		w.PullRequest = t
-	}
-}
-
-func eventPos(e actionlint.Event) *actionlint.Pos {
-	switch e := e.(type) {
-	case *actionlint.ScheduledEvent:
-		return e.Pos
-	case *actionlint.WorkflowDispatchEvent:
-		return e.Pos
-	case *actionlint.RepositoryDispatchEvent:
-		return e.Pos
-	case *actionlint.WorkflowCallEvent:
-		return e.Pos
-	case *actionlint.ImageVersionEvent:
-		return e.Pos
-	}
-	return nil
-}
-
-func filter(f *actionlint.WebhookEventFilter) []string {
-	if f == nil {
-		return nil
-	}
-	var out []string
-	for _, v := range f.Values {
-		out = append(out, v.Value)
-	}
-	return out
-}
-
-// permissions are accepted as long as they take away: jobs get no token that could write.
-func (c *checker) permissions(p *actionlint.Permissions) {
-	if p == nil {
-		return
-	}
-	if p.All != nil && p.All.Value == "write-all" {
-		c.unsupported(p.All.Pos, "permissions: write-all", "jobs get no token. Write read-all, or leave permissions out")
-	}
-	for _, s := range p.Scopes {
-		if s.Value != nil && s.Value.Value == "write" {
-			c.unsupported(s.Name.Pos, "permissions."+s.Name.Value+": write", "jobs get no token that can write. Remove it; what a run proves is signed by Weir itself")
-		}
-	}
 }
 
 func (c *checker) job(a *actionlint.Job) Job {
@@ -121,24 +44,44 @@ func (c *checker) job(a *actionlint.Job) Job {
 		j.Needs = append(j.Needs, jobID(n.Value))
 	}
 	j.ID = jobID(j.ID)
+	if s := a.Strategy; s != nil {
+		j.FailFast = c.flag(s.FailFast)
+		if s.MaxParallel != nil {
+			j.MaxParallel = Amount{Set: true, Value: float64(s.MaxParallel.Value), Expr: c.text(s.MaxParallel.Expression)}
+		}
+		j.Matrix = c.matrix(j.ID, s.Matrix)
+	}
+	j.Concurrency = c.concurrency(a.Concurrency)
 	if a.WorkflowCall != nil {
-		c.unsupported(a.WorkflowCall.Uses.Pos, "jobs."+j.ID+".uses (a reusable workflow)", "copy its jobs into this file")
+		j.Use = c.use(a.WorkflowCall)
+		if a.Concurrency != nil {
+			c.unsupported(a.Concurrency.Pos, "jobs."+j.ID+".concurrency together with uses", "write it in the workflow that is called")
+		}
 		return j
 	}
-	if a.Container != nil {
+	j.Container = c.container(a.Container)
+	if a.Container != nil && !Runs.Containers {
 		c.unsupported(a.Container.Pos, "jobs."+j.ID+".container", "jobs run on the runner's own tools, confined. Remove it and use what is installed there")
 	}
-	if a.Services != nil {
+	if a.Services != nil && !Runs.Containers {
 		c.unsupported(a.Services.Pos, "jobs."+j.ID+".services", "start what the test needs in a step, in the background")
+	}
+	if a.Services != nil {
+		if x := a.Services.Expression; x != nil {
+			c.unsupported(x.Pos, "jobs."+j.ID+".services as one expression", "name the services one by one")
+		}
+		j.Services = map[string]Container{}
+		for name, s := range a.Services.Value {
+			if k := c.container(s.Container); k != nil {
+				j.Services[strings.ToLower(name)] = *k
+			}
+		}
 	}
 	if a.Snapshot != nil {
 		c.unsupported(a.Pos, "jobs."+j.ID+".snapshot", "remove it")
 	}
-	if a.Environment != nil {
-		c.unsupported(a.Environment.Pos, "jobs."+j.ID+".environment", "environments and their gates are declared in weir.yaml. Remove it")
-	}
-	if a.Concurrency != nil {
-		c.unsupported(a.Concurrency.Pos, "jobs."+j.ID+".concurrency", "it works for whole workflows. Move it to the top level of the file")
+	if e := a.Environment; e != nil {
+		j.Environment = &Environment{Name: c.text(e.Name), URL: c.text(e.URL)}
 	}
 	c.runsOn(&j, a)
 	if len(a.Outputs) > 0 {
@@ -146,13 +89,6 @@ func (c *checker) job(a *actionlint.Job) Job {
 		for _, o := range a.Outputs {
 			j.Outputs[o.Name.Value] = c.text(o.Value)
 		}
-	}
-	if s := a.Strategy; s != nil {
-		j.FailFast = c.flag(s.FailFast)
-		if s.MaxParallel != nil {
-			j.MaxParallel = Amount{Set: true, Value: float64(s.MaxParallel.Value), Expr: c.text(s.MaxParallel.Expression)}
-		}
-		j.Matrix = c.matrix(j.ID, s.Matrix)
 	}
 	if len(a.Steps) > MaxSteps {
 		c.errorf(j.Pos, "job %s has %d steps; it may have %d", j.ID, len(a.Steps), MaxSteps)
@@ -172,8 +108,10 @@ func (c *checker) runsOn(j *Job, a *actionlint.Job) {
 	if r == nil {
 		return
 	}
-	if r.Group != nil {
-		c.unsupported(r.Group.Pos, "runs-on.group", "name labels instead")
+	if r.Group != nil { // a group is a label with a prefix
+		t := c.text(r.Group)
+		t.Value = "group:" + t.Value
+		j.RunsOn = append(j.RunsOn, t)
 	}
 	labels := r.Labels
 	if r.LabelsExpr != nil {
@@ -220,7 +158,7 @@ func (c *checker) shell(t Text) {
 	switch t.Value {
 	case "", "bash", "sh", "python":
 	default:
-		if t.Pos.Line > 0 {
+		if t.Pos.Line > 0 && !strings.Contains(t.Value, "${{") {
 			c.errorf(t.Pos, "shell: %s is not supported by Weir: use bash, sh or python", t.Value)
 		}
 	}
@@ -229,12 +167,7 @@ func (c *checker) shell(t Text) {
 func (c *checker) action(s *Step, e *actionlint.ExecAction) {
 	name, ok := builtin(e.Uses.Value)
 	if !ok {
-		known := make([]string, 0, len(Builtins))
-		for k := range Builtins {
-			known = append(known, k)
-		}
-		slices.Sort(known)
-		c.unsupported(e.Uses.Pos, "uses: "+e.Uses.Value, "it has these actions built in: "+strings.Join(known, ", ")+". Write the step as run: with the tool itself")
+		c.foreign(s, e)
 		return
 	}
 	if e.Entrypoint != nil {
@@ -311,44 +244,30 @@ func (c *checker) cond(s *actionlint.String) Text {
 	if t.Value == "" {
 		return t
 	}
-	src, err := expr.ConditionSource(t.Value)
-	if err != nil {
+	if _, err := expr.ConditionSource(t.Value); err != nil {
 		c.errorf(t.Pos, "if: %v", err)
-		return t
-	}
-	if e, err := expr.Parse(src, expr.Names{}); err == nil {
-		c.uses(t.Pos, e)
 	}
 	return t
 }
 
-// text converts s and refuses expressions that ask for what runs do not have.
+// text converts s and refuses what is no expression.
 func (c *checker) text(s *actionlint.String) Text {
 	t := text(s)
 	parts, err := expr.Split(t.Value, expr.Names{})
 	if err != nil {
 		c.errorf(t.Pos, "%v", err)
-		return t
 	}
 	for _, p := range parts {
 		if p.Expr != nil {
-			c.uses(t.Pos, p.Expr)
+			p.Expr.Uses(func(name string) { c.token(t.Pos, name) })
 		}
 	}
 	return t
 }
 
-func (c *checker) uses(p Pos, e *expr.Expr) {
-	e.Uses(func(name string) {
-		switch {
-		case name == "secrets" || strings.HasPrefix(name, "secrets."):
-			c.errorf(p, "%s is not supported by Weir: jobs of a workflow get no secrets; secrets are given to services by weir.yaml. Remove it", name)
-		case name == "vars" || strings.HasPrefix(name, "vars."):
-			c.errorf(p, "%s is not supported by Weir: there are no configuration variables. Write the value into env:", name)
-		case name == "github.token":
-			c.errorf(p, "github.token is not supported by Weir: jobs get no token. Remove it")
-		case name == "inputs" || strings.HasPrefix(name, "inputs."):
-			c.errorf(p, "%s is not supported by Weir: runs start from push and pull_request, which have no inputs", name)
-		}
-	})
+// token warns where a workflow counts on a token of a forge.
+func (c *checker) token(p Pos, name string) {
+	if name == "github.token" || name == "secrets.github_token" {
+		c.warnf(p, "%s is empty in Weir: there is no forge behind it that a token would open", name)
+	}
 }

@@ -14,9 +14,9 @@ func (c *checker) matrix(job string, a *actionlint.Matrix) *Matrix {
 	if a == nil {
 		return nil
 	}
-	m := &Matrix{Pos: pos(a.Pos), Expr: c.resolvable(a.Expression)}
+	m := &Matrix{Pos: pos(a.Pos), Expr: c.text(a.Expression)}
 	for name, r := range a.Rows {
-		row := Row{Name: name, Pos: m.Pos, Expr: c.resolvable(r.Expression)}
+		row := Row{Name: name, Pos: m.Pos, Expr: c.text(r.Expression)}
 		switch {
 		case r.Name != nil:
 			row.Name, row.Pos = r.Name.Value, pos(r.Name.Pos)
@@ -40,11 +40,11 @@ func (c *checker) combinations(a *actionlint.MatrixCombinations) []Combination {
 		return nil
 	}
 	if a.Expression != nil {
-		return []Combination{{Expr: c.resolvable(a.Expression)}}
+		return []Combination{{Expr: c.text(a.Expression)}}
 	}
 	var out []Combination
 	for _, x := range a.Combinations {
-		k := Combination{Expr: c.resolvable(x.Expression)}
+		k := Combination{Expr: c.text(x.Expression)}
 		for _, as := range byPos(x.Assigns) {
 			k.Keys = append(k.Keys, as.Key.Value)
 			k.Values = append(k.Values, c.raw(as.Value))
@@ -63,26 +63,6 @@ func byPos(m map[string]*actionlint.MatrixAssign) []*actionlint.MatrixAssign {
 		return cmp.Or(cmp.Compare(a.Key.Pos.Line, b.Key.Pos.Line), cmp.Compare(a.Key.Pos.Col, b.Key.Pos.Col))
 	})
 	return out
-}
-
-// resolvable refuses a matrix that depends on what other jobs did: the plan of a run is made before it starts.
-func (c *checker) resolvable(s *actionlint.String) Text {
-	t := c.text(s)
-	parts, err := expr.Split(t.Value, expr.Names{})
-	if err != nil {
-		return t
-	}
-	for _, p := range parts {
-		if p.Expr == nil {
-			continue
-		}
-		p.Expr.Uses(func(name string) {
-			if len(name) >= 5 && name[:5] == "needs" {
-				c.errorf(t.Pos, "a matrix made from %s is not supported by Weir: the plan is made before the run starts. List the values", name)
-			}
-		})
-	}
-	return t
 }
 
 func (c *checker) raw(v actionlint.RawYAMLValue) any {
@@ -108,7 +88,7 @@ func (c *checker) raw(v actionlint.RawYAMLValue) any {
 		}
 		return a
 	case *actionlint.RawYAMLString:
-		c.resolvable(&actionlint.String{Value: v.Value, Pos: v.Pos()})
+		c.text(&actionlint.String{Value: v.Value, Pos: v.Pos()})
 		return scalar(v.Value)
 	}
 	return nil

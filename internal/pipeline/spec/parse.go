@@ -47,7 +47,7 @@ func Parse(path string, content []byte) (w *Workflow, diags []pipeline.Diagnosti
 	}
 	ast, errs := actionlint.Parse(content)
 	c.add(errs)
-	if ast == nil || len(c.diags) > 0 {
+	if ast == nil || Refused(c.diags) {
 		if len(c.diags) == 0 {
 			c.errorf(Pos{1, 1}, "the file is empty; a workflow needs on: and jobs:")
 		}
@@ -55,7 +55,8 @@ func Parse(path string, content []byte) (w *Workflow, diags []pipeline.Diagnosti
 	}
 	c.lint(content)
 	w = c.workflow(ast)
-	if slices.ContainsFunc(c.diags, func(d pipeline.Diagnostic) bool { return d.Severity == pipeline.Error }) {
+	w.Source = string(content)
+	if Refused(c.diags) {
 		w = nil
 	}
 	return w, c.diags
@@ -103,6 +104,13 @@ func (c *checker) errorf(p Pos, format string, args ...any) {
 	}
 }
 
+func (c *checker) warnf(p Pos, format string, args ...any) {
+	d := pipeline.Diagnostic{File: c.file, Line: max(p.Line, 1), Col: max(p.Col, 1), Severity: pipeline.Warning, Message: fmt.Sprintf(format, args...)}
+	if !slices.Contains(c.diags, d) && len(c.diags) < 200 {
+		c.diags = append(c.diags, d)
+	}
+}
+
 // unsupported refuses a construct by name.
 func (c *checker) unsupported(p *actionlint.Pos, what, todo string) {
 	c.errorf(pos(p), "%s is not supported by Weir: %s", what, todo)
@@ -114,15 +122,23 @@ func (c *checker) add(errs []*actionlint.Error) {
 		if i := strings.Index(d.Message, " in object type {"); i > 0 && len(d.Message)-i > 80 {
 			d.Message = d.Message[:i] // the list of everything that exists hides what is wrong
 		}
-		// Advice about style and about injection is worth reading, but GitHub runs such files too.
-		if e.Kind == "if-cond" || e.Kind == "deprecated-commands" || e.Kind == "credentials" || strings.Contains(e.Message, "potentially untrusted") ||
-			strings.Contains(e.Message, "should not be evaluated in template") {
+		if advice(e) {
 			d.Severity = pipeline.Warning
 		}
 		if !slices.Contains(c.diags, d) && len(c.diags) < 200 {
 			c.diags = append(c.diags, d)
 		}
 	}
+}
+
+// advice tells what is worth reading from what is wrong: GitHub runs such files, too.
+func advice(e *actionlint.Error) bool {
+	if e.Kind == "if-cond" || e.Kind == "deprecated-commands" || e.Kind == "credentials" {
+		return true
+	}
+	return slices.ContainsFunc([]string{"potentially untrusted", "should not be evaluated in template", "is found in matrix", "runs too frequently",
+		"its default value will never be used", "is not defined in object type", "invalid activity type", `unknown Webhook event "project`,
+		`unknown Webhook event "pull_request_comment"`, `"description" for "workflow" section`, "is not in the matrix"}, func(s string) bool { return strings.Contains(e.Message, s) })
 }
 
 // lint runs the rules of actionlint that are about the language, not about GitHub's machines, marketplace or taste.

@@ -12,10 +12,14 @@ type Text struct {
 // Workflow is what Weir understands of a file.
 type Workflow struct {
 	Path        string
+	Source      string // the file as it was read
 	Name        string
 	RunName     Text
 	Push        *Trigger
 	PullRequest *Trigger
+	Dispatch    *Dispatch
+	Call        *Called
+	Schedules   []Schedule
 	Env         map[string]Text
 	Defaults    Defaults
 	Concurrency *Concurrency
@@ -25,13 +29,66 @@ type Workflow struct {
 // Trigger filters an event. Empty lists filter nothing.
 type Trigger struct {
 	Branches, BranchesIgnore []string
+	Tags, TagsIgnore         []string
 	Paths, PathsIgnore       []string
 }
+
+// Dispatch starts a run by hand.
+type Dispatch struct{ Inputs []Input }
+
+// Called lets other workflows use this one as a job.
+type Called struct {
+	Inputs  []Input
+	Outputs map[string]Text
+	Secrets map[string]bool // name to whether it is required
+}
+
+// Input is one value that a run is started with.
+type Input struct {
+	Name        string
+	Description string
+	Type        string // string, boolean, number, choice, environment
+	Required    bool
+	Default     any // as expr has it; nil if there is none
+	Options     []string
+	Pos         Pos
+}
+
+// Schedule starts runs at times, in UTC unless Zone says otherwise.
+type Schedule struct {
+	Cron string
+	Zone string
+	Pos  Pos
+}
+
+// Use is a job that is another workflow.
+type Use struct {
+	Path    string // ./.github/workflows/x.yml, or owner/name/path@revision
+	With    map[string]Text
+	Secrets map[string]Text
+	Inherit bool // all secrets of the caller
+	Pos     Pos
+}
+
+// Container is an image that a job or a service of it runs in.
+type Container struct {
+	Image    Text
+	Env      map[string]Text
+	Ports    []Text
+	Volumes  []Text
+	Options  Text
+	Username Text
+	Password Text
+	Pos      Pos
+}
+
+// Environment is where a job deploys to; its gate must let the job in.
+type Environment struct{ Name, URL Text }
 
 // Defaults of run steps.
 type Defaults struct{ Shell, WorkingDirectory Text }
 
-// Concurrency of a workflow.
+// Concurrency of a workflow or a job.
 type Concurrency struct {
 	Group  Text
 	Cancel Flag
@@ -67,6 +124,11 @@ type Job struct {
 	MaxParallel     Amount
 	ContinueOnError Flag
 	Timeout         Amount
+	Concurrency     *Concurrency
+	Environment     *Environment
+	Container       *Container
+	Services        map[string]Container
+	Use             *Use // instead of steps
 	Pos             Pos
 }
 
@@ -105,7 +167,7 @@ type Step struct {
 	Run              Text
 	Shell            Text
 	WorkingDirectory Text
-	Uses             string // a name of Builtins
+	Uses             string // a name of Builtins, ./folder, docker://image, or owner/name[/path]@ref
 	With             map[string]Text
 	Pos              Pos
 }

@@ -76,6 +76,9 @@ func (j *job) run(ctx context.Context) (err error) {
 	if j.cache, err = j.runner.cache(j.Job); err != nil {
 		return fmt.Errorf("make cache: %w", err)
 	}
+	for _, v := range j.Secrets {
+		j.log.Mask(v)
+	}
 	for _, layer := range []map[string]string{j.Env, j.Plan.Env} {
 		values, err := j.fill(layer, j.contexts(nil))
 		if err != nil {
@@ -294,12 +297,19 @@ func (j *job) contexts(env map[string]string) *expr.Object {
 	}
 	return expr.NewObject().
 		Set("github", github).Set("env", expr.From(all)).Set("needs", needs).Set("steps", j.outcomes).
-		Set("matrix", plan.Matrix(&j.Plan)).
+		Set("matrix", plan.Matrix(&j.Plan)).Set("inputs", j.inputsContext()).Set("vars", expr.From(j.Vars)).Set("secrets", expr.From(j.Secrets)).
 		Set("strategy", expr.NewObject().Set("fail-fast", j.Plan.FailFast).Set("job-index", float64(j.Plan.MatrixIndex)).
 			Set("job-total", float64(total)).Set("max-parallel", float64(parallel))).
 		Set("job", expr.NewObject().Set("status", status)).
 		Set("runner", expr.NewObject().Set("os", "Linux").Set("arch", arch()).Set("name", "local").Set("temp", "/tmp").
 			Set("tool_cache", j.cache).Set("environment", "self-hosted"))
+}
+
+func (j *job) inputsContext() expr.Value {
+	if v, err := expr.ParseJSON(j.Inputs); err == nil {
+		return v
+	}
+	return expr.NewObject()
 }
 
 func arch() string {

@@ -59,6 +59,11 @@ func put(m *map[string][]byte, k string, r io.Reader) error {
 	return nil
 }
 
+// Action implements runner.Host: there are no mirrors.
+func (h *Host) Action(_ context.Context, name, _, _ string) error {
+	return fault.New(fault.NotFound, "There is no mirror of %s.", name)
+}
+
 // Upload implements runner.Host.
 func (h *Host) Upload(_ context.Context, name string, _ bool, tar io.Reader) error {
 	h.mu.Lock()
