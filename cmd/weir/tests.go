@@ -35,7 +35,7 @@ func testsCommand(g *globals) *cobra.Command {
 	c.Flags().StringVar(&text, "match", "", "only those with this text in suite, package or name")
 	c.Flags().StringVar(&job, "job", "", "only those of this job")
 	c.Flags().IntVar(&limit, "limit", 100, "how many, at most 1000")
-	history := &cobra.Command{Use: "history TEST", Short: "Show what became of one test over time", Args: cobra.ExactArgs(1),
+	history := &cobra.Command{Use: "history TEST", Short: "Show what became of one test over time", Args: cobra.ExactArgs(1), Example: "  weir tests history 4f2a...",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var h client.TestHistory
 			if err := g.client().Get(cmd.Context(), "/tests/"+client.Escape(args[0]), &h); err != nil {

@@ -43,9 +43,9 @@ func AuditVerify(ctx context.Context, database, checkpointFile, trustedRootFile 
 	if err != nil {
 		return ledger.Report{}, fault.Wrap(fault.Invalid, err, "The checkpoint %s cannot be read.", checkpointFile)
 	}
-	raw, err := os.ReadFile(trustedRootFile)
+	raw, err := ReadTrustedRoot(trustedRootFile)
 	if err != nil {
-		return ledger.Report{}, fault.Wrap(fault.Invalid, err, "The trusted root %s cannot be read.", trustedRootFile)
+		return ledger.Report{}, err
 	}
 	trust, err := evidence.ParseTrustedRoot(raw)
 	if err != nil {
