@@ -53,6 +53,36 @@ func hostile(name string, args []string) {
 			err = fmt.Errorf("another process")
 		}
 		verdict(err)
+	case "syscall":
+		nr, _ := strconv.Atoi(args[0])
+		a, _ := strconv.Atoi(args[1])
+		_, _, errno := syscall.RawSyscall(uintptr(nr), uintptr(a), 0, 0)
+		if errno != 0 {
+			verdict(errno)
+			return
+		}
+		verdict(nil)
+	case "eat":
+		mib, _ := strconv.Atoi(args[0])
+		var all [][]byte
+		for range mib {
+			b := make([]byte, 1<<20)
+			for i := 0; i < len(b); i += 4096 {
+				b[i] = 1
+			}
+			all = append(all, b)
+		}
+		fmt.Println("ate", len(all))
+	case "multiply":
+		// Children stay until the whole sandbox ends.
+		n, _ := strconv.Atoi(args[0])
+		for i := range n {
+			if _, err := syscall.ForkExec("/bin/sleep", []string{"sleep", "60"}, &syscall.ProcAttr{}); err != nil {
+				fmt.Printf("safe: %d processes, then %v\n", i, err)
+				return
+			}
+		}
+		fmt.Println("REACHED")
 	case "dial":
 		_, err := net.DialTimeout(args[0], args[1], 2*time.Second)
 		verdict(err)

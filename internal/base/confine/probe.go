@@ -20,6 +20,7 @@ type Support struct {
 	Landlock int      `json:"landlock"` // ABI version, 0: none
 	Scoped   bool     `json:"scoped"`   // Landlock also covers signals and abstract sockets
 	Proc     bool     `json:"proc"`     // a sandbox has a /proc of its own
+	Limits   []string `json:"limits"`   // what can be limited by control groups: memory, pids, cpu
 	Missing  []string `json:"missing"`  // sentences: what is not there, and what to do
 }
 
@@ -47,6 +48,15 @@ var Probe = sync.OnceValue(func() Support {
 	}
 	if !s.Scoped {
 		s.Missing = append(s.Missing, fmt.Sprintf("Landlock ABI %d does not cover abstract sockets and signals (Linux 6.12 or newer does); the namespaces still do, except for sockets with network: host", s.Landlock))
+	}
+	groups := machineGroups()
+	for _, c := range controllers {
+		if groups.dirs[c] != "" {
+			s.Limits = append(s.Limits, c)
+		}
+	}
+	if groups.missing != "" {
+		s.Missing = append(s.Missing, groups.missing+"; limits of memory and cpu that a configuration asks for are recorded as not enforced")
 	}
 	return s
 })

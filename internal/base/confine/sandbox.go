@@ -30,6 +30,8 @@ type Sandbox struct {
 	link *jail.Link
 	conn *net.UnixConn
 	out  *egress
+	held group // of processes, for the limits
+	soft []string
 	gone chan struct{} // closed when init has ended
 
 	mu      sync.Mutex
@@ -37,6 +39,7 @@ type Sandbox struct {
 	waiting map[uint64]chan answer
 	procs   map[uint64]*Proc
 	closed  bool
+	over    string
 }
 
 type answer struct {
@@ -60,9 +63,21 @@ func Open(ctx context.Context, spec Spec) (*Sandbox, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make control socket: %w", err)
 	}
+	held, missing := group{}, []string(nil)
+	if !spec.Unconfined || spec.Limits.Memory > 0 || spec.Limits.CPU > 0 {
+		held, missing = machineGroups().newGroup(spec.Limits)
+	}
 	p, err := spawn(theirs, b)
 	theirs.Close()
+	if err == nil {
+		// Before it is told what to build, so that nothing of it is ever outside.
+		if err = held.add(p.Pid); err != nil {
+			p.Kill()
+			p.Wait()
+		}
+	}
 	if err != nil {
+		held.remove()
 		ours.Close()
 		return nil, fault.Wrap(fault.Unavailable, err, "%s", refusal(err))
 	}
@@ -70,10 +85,11 @@ func Open(ctx context.Context, spec Spec) (*Sandbox, error) {
 	if err != nil {
 		p.Kill()
 		p.Wait()
+		held.remove()
 		return nil, err
 	}
 	l := &jail.Link{Socket: socket{conn}}
-	s := &Sandbox{spec: spec, init: p, link: l, conn: conn, gone: make(chan struct{}), waiting: map[uint64]chan answer{}, procs: map[uint64]*Proc{}}
+	s := &Sandbox{spec: spec, init: p, link: l, conn: conn, held: held, soft: missing, gone: make(chan struct{}), waiting: map[uint64]chan answer{}, procs: map[uint64]*Proc{}}
 	stop := context.AfterFunc(ctx, func() { p.Kill() })
 	var first jail.Reply
 	err = l.Send(b)
@@ -90,6 +106,7 @@ func Open(ctx context.Context, spec Spec) (*Sandbox, error) {
 		p.Kill()
 		conn.Close()
 		p.Wait()
+		held.remove()
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
@@ -244,7 +261,10 @@ func (s *Sandbox) end() {
 		s.init.Kill()
 	}
 	s.init.Wait()
+	over := s.held.exceeded()
+	s.held.remove()
 	s.mu.Lock()
+	s.over = over
 	s.closed = true
 	waiting, procs := s.waiting, s.procs
 	s.waiting, s.procs = nil, nil
@@ -277,6 +297,19 @@ func (s *Sandbox) Close() error {
 	}
 	return nil
 }
+
+// Exceeded says which limit the processes in there have run into, as the end of a sentence, or nothing.
+func (s *Sandbox) Exceeded() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return s.over
+	}
+	return s.held.exceeded()
+}
+
+// Unenforced names the limits that were asked for and that this machine cannot hold anybody to: memory, cpu, processes.
+func (s *Sandbox) Unenforced() []string { return s.soft }
 
 // Gone is closed when the sandbox has ended, by Close or by itself.
 func (s *Sandbox) Gone() <-chan struct{} { return s.gone }

@@ -102,6 +102,7 @@ func (s *supervisor) setUp() error {
 			return fmt.Errorf("bring up the sandbox's loopback: %w", err)
 		}
 	}
+	boundProcesses(b.Limits)
 	if err := buildRoot(b); err != nil {
 		return err
 	}
@@ -112,7 +113,11 @@ func (s *supervisor) setUp() error {
 	if err := dropPrivileges(); err != nil {
 		return err
 	}
-	return rules.enforce()
+	if err := rules.enforce(); err != nil {
+		return err
+	}
+	// Last: the filter refuses much of what was needed up to here.
+	return restrict()
 }
 
 // listen hands starts to the confined thread and answers the rest from unconfined ones.

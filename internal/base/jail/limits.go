@@ -4,10 +4,12 @@ import "time"
 
 // Limits bound what each command may take. Zero means the default.
 type Limits struct {
-	Files     uint64 // open files of a process, default 65536 or the parent's limit
-	Processes uint64 // processes and threads in the sandbox, default 8192
-	FileSize  uint64 // bytes of one file, default unlimited
-	Tmp       uint64 // bytes of the sandbox's own /tmp, default 1 GiB
+	Files     uint64  // open files of a process, default 65536 or the parent's limit
+	Processes uint64  // processes and threads in the sandbox, default 4096
+	Memory    uint64  // bytes of memory of all processes together, default unlimited
+	CPU       float64 // processors, default all
+	FileSize  uint64  // bytes of one file, default unlimited
+	Tmp       uint64  // bytes of the sandbox's own /tmp, default 1 GiB
 }
 
 // Exit is how a command ended. A command killed by a signal has Code 128 + signal, as a shell reports it.
