@@ -1,5 +1,11 @@
 package catalog
 
+import (
+	"fmt"
+	"strconv"
+	"strings"
+)
+
 // FileName is where a repository declares its services.
 const FileName = "weir.yaml"
 
@@ -80,8 +86,24 @@ type Workload struct {
 
 // Resources bounds a process.
 type Resources struct {
-	CPU    string `yaml:"cpu" doc:"Processor share, such as 500m. Applied where the host has cgroups."`
-	Memory Bytes  `yaml:"memory" doc:"Memory, such as 256Mi."`
+	CPU    string `yaml:"cpu" doc:"Processors, such as 2 or 500m. Enforced where the host may make control groups; elsewhere its state says that it is not."`
+	Memory Bytes  `yaml:"memory" doc:"Memory of the process and its children, such as 256Mi. Enforced as cpu is."`
+}
+
+// Processors is CPU as a number: 0.5 for 500m, 0 if absent.
+func (r Resources) Processors() (float64, error) {
+	text, unit := r.CPU, 1.0
+	if t, ok := strings.CutSuffix(text, "m"); ok {
+		text, unit = t, 1000
+	}
+	if r.CPU == "" {
+		return 0, nil
+	}
+	n, err := strconv.ParseFloat(text, 64)
+	if err != nil || !(n > 0) || n/unit > 4096 {
+		return 0, fmt.Errorf("cpu must be a number of processors such as 2, or thousandths such as 500m, not %q", r.CPU)
+	}
+	return n / unit, nil
 }
 
 // Environment is a place where releases run.

@@ -194,6 +194,9 @@ func (p *parser) workload(at string, w Workload) Workload {
 	if w.Replicas < 1 || w.Replicas > 64 {
 		p.at(at+".replicas", "replicas must be from 1 to 64, not %d", w.Replicas)
 	}
+	if _, err := w.Resources.Processors(); err != nil {
+		p.at(at+".resources.cpu", "%s", err)
+	}
 	w.Drain = cmpOr(w.Drain, Duration(30*time.Second))
 	w.Network = cmpOr(w.Network, "egress")
 	return w

@@ -111,16 +111,17 @@ type Running struct {
 
 // SlotState is a slot as it is.
 type SlotState struct {
-	Role      Role      `json:"role"`
-	ReleaseID ReleaseID `json:"release_id"`
-	Version   string    `json:"version"`
-	Group     string    `json:"group"`
-	Weight    int       `json:"weight"` // in force, in 1/10000
-	Replicas  int       `json:"replicas"`
-	Ready     int       `json:"ready"`
-	Restarts  int       `json:"restarts"`
-	Failed    bool      `json:"failed"`
-	Reason    string    `json:"reason,omitempty"`
+	Role       Role      `json:"role"`
+	ReleaseID  ReleaseID `json:"release_id"`
+	Version    string    `json:"version"`
+	Group      string    `json:"group"`
+	Weight     int       `json:"weight"` // in force, in 1/10000
+	Replicas   int       `json:"replicas"`
+	Ready      int       `json:"ready"`
+	Restarts   int       `json:"restarts"`
+	Failed     bool      `json:"failed"`
+	Reason     string    `json:"reason,omitempty"`
+	Unenforced []string  `json:"unenforced,omitempty"` // limits that the machine cannot hold the processes to
 }
 
 // Event is something that was done at a target itself.

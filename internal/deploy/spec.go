@@ -31,6 +31,7 @@ type Workload struct {
 	Drain    time.Duration `json:"drain"`
 	Replicas int           `json:"replicas"`
 	Memory   int64         `json:"memory,omitempty"`
+	CPU      float64       `json:"cpu,omitempty"` // processors
 	Network  string        `json:"network,omitempty"` // egress, none; empty is egress
 }
 
@@ -63,9 +64,13 @@ func specOf(r Release, s catalog.Declared, environment string) (Spec, error) {
 		if w.Kind != "" && w.Kind != "http" {
 			continue
 		}
+		cpu, err := w.Resources.Processors()
+		if err != nil {
+			return Spec{}, fault.New(fault.Invalid, "%s of %s: %s.", name, s.Name, err)
+		}
 		spec.Workload = Workload{
 			Kind: "http", Command: w.Command, Port: w.Port, Ready: w.Ready, Live: w.Live,
-			Drain: time.Duration(w.Drain), Replicas: max(w.Replicas, 1), Memory: int64(w.Resources.Memory), Network: w.Network,
+			Drain: time.Duration(w.Drain), Replicas: max(w.Replicas, 1), Memory: int64(w.Resources.Memory), CPU: cpu, Network: w.Network,
 		}
 		return spec, nil
 	}

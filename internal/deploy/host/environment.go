@@ -273,7 +273,7 @@ func (e *environment) status() protocol.Environment {
 		state, reason, ready, restarts := g.pool.status()
 		s.Slots = append(s.Slots, protocol.SlotStatus{
 			Role: g.slot.Role, ReleaseID: g.slot.Release.ReleaseID, Version: g.slot.Release.Version, Digest: g.slot.Release.Digest,
-			Group: g.id, State: state, Reason: reason, Weight: weight, Replicas: g.pool.replicas, Ready: ready, Restarts: restarts, Since: g.since,
+			Group: g.id, State: state, Reason: reason, Weight: weight, Replicas: g.pool.replicas, Ready: ready, Restarts: restarts, Since: g.since, Unenforced: g.pool.unenforced(),
 		})
 	}
 	for _, g := range e.inForce {

@@ -41,6 +41,7 @@ func (p *pool) start(ctx context.Context, img image) (*process, error) {
 	}
 	w := p.release.Workload
 	spec := confine.Spec{Image: img.root, Dir: "/", Network: confine.Egress, Unconfined: p.env.host.config.Unconfined}
+	spec.Limits = confine.Limits{Memory: uint64(max(w.Memory, 0)), CPU: w.CPU}
 	if w.Network == "none" {
 		spec.Network = confine.None
 	}
@@ -60,6 +61,7 @@ func (p *pool) start(ctx context.Context, img image) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
+	p.limited(box.Unenforced())
 	pr := &process{box: box, port: port}
 	env := map[string]string{}
 	for _, kv := range img.config.Config.Env {
@@ -172,6 +174,9 @@ func (pr *process) died() string {
 	if exit.Signal != "" {
 		how = exit.Signal
 	}
+	if why := pr.box.Exceeded(); why != "" {
+		return fmt.Sprintf("it ended (%s): %s", how, why)
+	}
 	if words := pr.output.last(); words != "" {
 		return fmt.Sprintf("it ended (%s), saying: %s", how, words)
 	}
@@ -215,6 +220,7 @@ type pool struct {
 	state       protocol.SlotState
 	reason      string
 	restarts    int
+	soft        []string // limits that the machine cannot enforce
 	established bool // once it has been complete, it is never given up
 }
 
@@ -349,6 +355,22 @@ func (p *pool) watch(ctx context.Context, pr *process) string {
 			}
 		}
 	}
+}
+
+// limited notes what the machine cannot hold the processes to.
+func (p *pool) limited(unenforced []string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(unenforced) > 0 && len(p.soft) == 0 {
+		slog.Warn("this machine cannot limit the processes of a release", "service", p.env.service, "environment", p.env.name, "version", p.release.Version, "not enforced", unenforced)
+	}
+	p.soft = unenforced
+}
+
+func (p *pool) unenforced() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.soft
 }
 
 func (p *pool) known() bool {

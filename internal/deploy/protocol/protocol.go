@@ -54,18 +54,19 @@ const (
 
 // SlotStatus is a slot as it is.
 type SlotStatus struct {
-	Role      deploy.Role      `json:"role"`
-	ReleaseID deploy.ReleaseID `json:"release_id"`
-	Version   string           `json:"version"`
-	Digest    string           `json:"digest"`
-	Group     string           `json:"group"`
-	State     SlotState        `json:"state"`
-	Reason    string           `json:"reason,omitempty"`
-	Weight    int              `json:"weight"` // in force
-	Replicas  int              `json:"replicas"`
-	Ready     int              `json:"ready"`
-	Restarts  int              `json:"restarts"`
-	Since     time.Time        `json:"since"`
+	Role       deploy.Role      `json:"role"`
+	ReleaseID  deploy.ReleaseID `json:"release_id"`
+	Version    string           `json:"version"`
+	Digest     string           `json:"digest"`
+	Group      string           `json:"group"`
+	State      SlotState        `json:"state"`
+	Reason     string           `json:"reason,omitempty"`
+	Weight     int              `json:"weight"` // in force
+	Replicas   int              `json:"replicas"`
+	Ready      int              `json:"ready"`
+	Restarts   int              `json:"restarts"`
+	Since      time.Time        `json:"since"`
+	Unenforced []string         `json:"unenforced,omitempty"` // limits that the machine cannot hold the processes to
 }
 
 // Environment is what an environment is.

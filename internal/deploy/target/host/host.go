@@ -59,7 +59,7 @@ func (t *Target) Observe(ctx context.Context, after int64, wait time.Duration) (
 		for _, s := range e.Slots {
 			r.Slots = append(r.Slots, deploy.SlotState{
 				Role: s.Role, ReleaseID: s.ReleaseID, Version: s.Version, Group: s.Group, Weight: s.Weight, Replicas: s.Replicas, Ready: s.Ready,
-				Restarts: s.Restarts, Failed: s.State == protocol.Failed, Reason: s.Reason,
+				Restarts: s.Restarts, Failed: s.State == protocol.Failed, Reason: s.Reason, Unenforced: s.Unenforced,
 			})
 		}
 		for _, w := range e.Warm {
