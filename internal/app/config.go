@@ -37,10 +37,13 @@ type IdentityConf struct {
 
 // RunnerConf bounds the embedded runner.
 type RunnerConf struct {
-	Slots      int    `yaml:"slots" doc:"Jobs that run at a time. As many as processors, at least 2, if absent."`
-	Network    string `yaml:"network" doc:"What jobs may reach: other machines, or nothing." enum:"egress,none" default:"egress"`
-	CacheSeed  string `yaml:"cache_seed" doc:"Folder that a repository's first tool cache is a copy of, so that the first run need not compile everything cold."`
-	Unconfined bool   `yaml:"unconfined" doc:"Run jobs and services without confinement where the machine cannot confine. Every provenance then says so." default:"false"`
+	Slots      int           `yaml:"slots" doc:"Jobs that run at a time. As many as processors, at least 2, if absent."`
+	Network    string        `yaml:"network" doc:"What jobs may reach: other machines, or nothing." enum:"egress,none" default:"egress"`
+	CacheSeed  string        `yaml:"cache_seed" doc:"Folder that a repository's first tool cache is a copy of, so that the first run need not compile everything cold."`
+	Memory     catalog.Bytes `yaml:"memory" doc:"Memory of all processes of a job together, such as 4Gi. Unlimited if absent. Needs control groups; the server says at start where there are none."`
+	CPU        string        `yaml:"cpu" doc:"Processors of a job, such as 2 or 500m. All if absent. Needs control groups."`
+	Processes  int           `yaml:"processes" doc:"Processes and threads of a job." default:"4096"`
+	Unconfined bool          `yaml:"unconfined" doc:"Run jobs and services without confinement where the machine cannot confine. Every provenance then says so." default:"false"`
 }
 
 // HostConf says where the host process is.
@@ -71,7 +74,7 @@ func Default() Config {
 	return Config{
 		Listen: "127.0.0.1:7400", Data: "./weir-data",
 		Identity: IdentityConf{Origin: "log.weir.internal", Issuer: "https://weir.internal"},
-		Runner:   RunnerConf{Network: "egress"},
+		Runner:   RunnerConf{Network: "egress", Processes: 4096},
 		Host:     HostConf{Start: true},
 		Limits:   LimitsConf{Push: 256 << 20, FreeDisk: 512 << 20},
 		Log:      LogConf{Level: "info", Format: "text"},
@@ -108,6 +111,12 @@ func (c *Config) finish() error {
 	c.URL = strings.TrimSuffix(c.URL, "/")
 	if u, err := url.Parse(c.URL); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
 		return fault.New(fault.Invalid, "url must be an http or https address such as https://weir.example.com, not %q.", c.URL)
+	}
+	if _, err := (catalog.Resources{CPU: c.Runner.CPU}).Processors(); err != nil {
+		return fault.New(fault.Invalid, "runner.%s.", err)
+	}
+	if c.Runner.Processes < 16 || c.Runner.Processes > 1<<20 {
+		return fault.New(fault.Invalid, "runner.processes must be from 16 to 1048576, not %d.", c.Runner.Processes)
 	}
 	if c.Runner.Slots < 0 || c.Runner.Slots > 1024 {
 		return fault.New(fault.Invalid, "runner.slots must be from 0 to 1024, not %d.", c.Runner.Slots)

@@ -101,6 +101,7 @@ func (s *System) Run(ctx context.Context, l net.Listener, out io.Writer) error {
 	if link != "" {
 		fmt.Fprintf(out, "Sign in as the first admin, once, within 30 minutes:\n  %s/signin?link=%s\n", s.Config.URL, link)
 	}
+	tellSupport(ctx)
 	if s.Config.Runner.Unconfined {
 		slog.WarnContext(ctx, "jobs and services run without confinement; every provenance records it")
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"weir/internal/base/db"
+	"weir/internal/source"
 )
 
 // Repository is what runs need from the place that keeps revisions.
@@ -17,6 +18,8 @@ type Repository interface {
 	List(ctx context.Context, repositoryID, revision, dir string) ([]string, error)
 	// Checkout writes the tree of a revision into dir, which exists and is empty.
 	Checkout(ctx context.Context, repositoryID, revision, dir string) error
+	// Clone makes a repository of its own in dir, which exists and is empty, and returns the revision that is checked out.
+	Clone(ctx context.Context, repositoryID string, c source.Clone, dir string) (string, error)
 	// ChangedFiles returns the paths that differ between two revisions.
 	ChangedFiles(ctx context.Context, repositoryID, from, to string) ([]string, error)
 }

@@ -19,13 +19,20 @@ type driver struct {
 	lease   lease.Lease
 	runs    map[pipeline.RunID]pipeline.Run
 	order   []pipeline.RunID // oldest first
-	working map[attemptKey]context.CancelCauseFunc
+	working map[attemptKey]*work
 	done    chan finished
 }
 
 type attemptKey struct {
 	job     pipeline.JobID
 	attempt int
+}
+
+// work is an attempt under way.
+type work struct {
+	kill   context.CancelFunc
+	cancel chan struct{} // closed to ask it to stop
+	asked  bool
 }
 
 // finished is what comes back of an attempt. An error means that the runner failed, not the job.
@@ -38,7 +45,7 @@ type finished struct {
 }
 
 func newDriver(e *Engine, l lease.Lease) *driver {
-	return &driver{Engine: e, lease: l, runs: map[pipeline.RunID]pipeline.Run{}, working: map[attemptKey]context.CancelCauseFunc{}, done: make(chan finished, e.cfg.Slots)}
+	return &driver{Engine: e, lease: l, runs: map[pipeline.RunID]pipeline.Run{}, working: map[attemptKey]*work{}, done: make(chan finished, e.cfg.Slots)}
 }
 
 func (d *driver) run(ctx context.Context) error {
@@ -377,25 +384,25 @@ func changed(a, b *pipeline.Run) bool {
 	return false
 }
 
-var errStopped = errors.New("stopped")
-
 func (d *driver) act(jobs context.Context, r pipeline.Run, a pipeline.Action) {
 	key := attemptKey{a.Job, a.Attempt}
 	switch a.Kind {
 	case pipeline.Kill:
-		if cancel := d.working[key]; cancel != nil {
-			cancel(errStopped)
+		if w := d.working[key]; w != nil && !w.asked {
+			w.asked = true
+			close(w.cancel)
 		}
 	case pipeline.Start:
 		if d.working[key] != nil {
 			return
 		}
-		ctx, cancel := context.WithCancelCause(jobs)
-		d.working[key] = cancel
+		ctx, kill := context.WithCancel(jobs)
+		w := &work{kill: kill, cancel: make(chan struct{})}
+		d.working[key] = w
 		go func() {
-			defer cancel(nil)
+			defer kill()
 			f := finished{run: r.ID, job: a.Job, attempt: a.Attempt}
-			f.result, f.err = d.execute(ctx, r, a)
+			f.result, f.err = d.execute(ctx, r, a, w.cancel)
 			d.done <- f // room for one of each slot: never blocks
 		}()
 	}

@@ -30,6 +30,7 @@ import (
 	"weir/internal/pipeline/runner"
 	"weir/internal/pipeline/runner/local"
 	"weir/internal/pipeline/spec"
+	"weir/internal/source"
 )
 
 // repository keeps files by revision, "rev" -> path -> text.
@@ -49,6 +50,10 @@ func (r repository) List(_ context.Context, _, rev, dir string) (out []string, e
 		}
 	}
 	return out, nil
+}
+
+func (r repository) Clone(ctx context.Context, id string, c source.Clone, to string) (string, error) {
+	return c.Revision, r.Checkout(ctx, id, c.Revision, to)
 }
 
 func (r repository) Checkout(_ context.Context, _, rev, to string) error {
@@ -98,6 +103,8 @@ func (f *fake) Run(ctx context.Context, j runner.Job, h runner.Host, log *logs.W
 			select {
 			case <-f.hang:
 			case <-ctx.Done():
+				return pipeline.Result{State: pipeline.Cancelled, Reason: "the job was stopped"}, nil
+			case <-j.Cancel:
 				return pipeline.Result{State: pipeline.Cancelled, Reason: "the job was stopped"}, nil
 			}
 		}

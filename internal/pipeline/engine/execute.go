@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"runtime/debug"
@@ -14,7 +13,7 @@ import (
 )
 
 // execute runs one attempt and returns its result.
-func (e *Engine) execute(ctx context.Context, r pipeline.Run, a pipeline.Action) (res pipeline.Result, err error) {
+func (e *Engine) execute(ctx context.Context, r pipeline.Run, a pipeline.Action, cancel <-chan struct{}) (res pipeline.Result, err error) {
 	log, err := e.Logs.Create(r.ID, a.Job, a.Attempt)
 	if err != nil {
 		return res, err
@@ -35,7 +34,7 @@ func (e *Engine) execute(ctx context.Context, r pipeline.Run, a pipeline.Action)
 	}()
 	q := r.Question(a.Index)
 	j := runner.Job{Org: r.Org, RunID: r.ID, JobID: a.Job, Attempt: a.Attempt, RepositoryID: r.RepositoryID, Repository: r.Repository, Revision: r.Revision,
-		Trust: r.Trust, ChangeID: r.ChangeID, Workflow: r.Workflow, Plan: r.Plan.Jobs[a.Index], Env: r.Plan.Env, GitHub: r.GitHub, Needs: plan.LocalNeeds(q)}
+		Trust: r.Trust, ChangeID: r.ChangeID, Workflow: r.Workflow, Plan: r.Plan.Jobs[a.Index], Env: r.Plan.Env, GitHub: r.GitHub, Needs: plan.LocalNeeds(q), Cancel: cancel}
 	if err := e.settle(ctx, &r, &j); err != nil {
 		return res, err
 	}
@@ -44,10 +43,19 @@ func (e *Engine) execute(ctx context.Context, r pipeline.Run, a pipeline.Action)
 	if err == nil && !res.State.Done() {
 		err = fmt.Errorf("the runner ended job %s in state %q", a.Job, res.State)
 	}
-	if fault.KindOf(err) != "" && errors.Is(context.Cause(ctx), errStopped) {
+	if fault.KindOf(err) != "" && closed(cancel) {
 		return pipeline.Result{State: pipeline.Cancelled}, nil
 	}
 	return res, err
+}
+
+func closed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
 }
 
 func lostReason(err error) string {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"weir/internal/base/blob"
@@ -11,6 +12,7 @@ import (
 	"weir/internal/pipeline"
 	"weir/internal/pipeline/pipelinedb"
 	"weir/internal/pipeline/runner"
+	"weir/internal/source"
 )
 
 // Keeper keeps what jobs leave for other jobs.
@@ -28,14 +30,17 @@ type host struct {
 var _ runner.Host = (*host)(nil)
 
 // Checkout implements runner.Host.
-func (h *host) Checkout(ctx context.Context, dir string) error {
-	return h.e.Repository.Checkout(ctx, h.j.RepositoryID, h.j.Revision, dir)
+func (h *host) Checkout(ctx context.Context, c runner.Checkout, dir string) (string, error) {
+	ref, _ := h.j.GitHub["ref"].(string)
+	server, _ := h.j.GitHub["server_url"].(string)
+	return h.e.Repository.Clone(ctx, h.j.RepositoryID, source.Clone{Revision: h.j.Revision, RunRef: ref, Ref: c.Ref, Depth: c.Depth, Tags: c.Tags,
+		Filter: c.Filter, Sparse: c.Sparse, Cone: c.Cone, Origin: strings.TrimSuffix(server, "/") + "/git/" + h.j.Repository + ".git"}, dir)
 }
 
 // Action implements runner.Host.
 func (h *host) Action(ctx context.Context, name, revision, dir string) error {
 	if h.e.Mirrors == nil {
-		return fault.New(fault.NotFound, "There is no mirror of %s.", name)
+		return fault.New(fault.NotFound, "There is no mirror of %s. Actions of other repositories run from mirrors on this server, pinned by revision; add one with `weir mirror add`.", name)
 	}
 	return h.e.Mirrors.Checkout(ctx, name, revision, dir)
 }

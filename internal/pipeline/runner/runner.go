@@ -28,14 +28,26 @@ type Job struct {
 	Inputs       string            // the inputs context, a JSON object; "" for none
 	Vars         map[string]string // the vars context
 	Secrets      map[string]string // the secrets context; never stored, never for a run of an untrusted change
+	// Cancel is closed when the job shall stop and clean up after itself; nil if nobody can ask for that.
+	Cancel <-chan struct{} `json:"-"`
+}
+
+// Checkout says what of the repository a job wants in its workspace.
+type Checkout struct {
+	Ref    string   `json:"ref,omitempty"`    // branch, tag or revision; the job's own revision if empty
+	Depth  int      `json:"depth"`            // revisions of history; 0 is all
+	Tags   bool     `json:"tags,omitempty"`   // also every tag
+	Filter string   `json:"filter,omitempty"` // objects to leave out, as git's --filter names them
+	Sparse []string `json:"sparse,omitempty"` // folders or patterns to write; everything if empty
+	Cone   bool     `json:"cone,omitempty"`   // Sparse are folders
 }
 
 // Host is what a job may ask of Weir while it runs. Its methods may be called concurrently.
 type Host interface {
-	// Checkout writes the job's revision into dir, which exists and is empty.
-	Checkout(ctx context.Context, dir string) error
-	// Action writes the tree of a mirrored repository ("owner/name") at a revision into dir, which exists and is empty.
-	Action(ctx context.Context, name, revision, dir string) error
+	// Checkout makes a repository with a working tree of dir, which exists and is empty, and says which revision it is at.
+	Checkout(ctx context.Context, c Checkout, dir string) (revision string, err error)
+	// Action writes the files of another repository, which Weir has a mirror of, into dir, which exists and is empty.
+	Action(ctx context.Context, repository, revision, dir string) error
 	// Upload keeps a tar under a name in the run.
 	Upload(ctx context.Context, name string, overwrite bool, tar io.Reader) error
 	// Artifacts names what the run has kept so far.
@@ -53,7 +65,7 @@ type Host interface {
 // Runner executes jobs.
 type Runner interface {
 	// Run executes one attempt in a fresh workspace and returns when nothing of it is left. A job that fails is a result; an error
-	// means that the runner could not do its part, and that the job may run again elsewhere. When ctx ends the job is killed and
-	// the result is Cancelled. The caller closes the log.
+	// means that the runner could not do its part, and that the job may run again elsewhere. When the job's Cancel closes,
+	// the job may clean up for some minutes; when ctx ends it is killed. Either way the result is Cancelled. The caller closes the log.
 	Run(ctx context.Context, j Job, h Host, log *logs.Writer) (pipeline.Result, error)
 }

@@ -9,24 +9,38 @@ const (
 	taken    input = iota // read and honoured
 	harmless              // accepted: true of every run here, or a matter of taste
 	falsy                 // accepted only when it asks for nothing
-	shallow               // accepted only when it asks for no history: a checkout is a tree without its past
+	shallow               // accepted only when it asks for no history
 )
 
 // Builtins are the actions that Weir brings itself, by the name that a step's Uses then carries.
 var Builtins = map[string]string{
-	"actions/checkout": "checkout", "actions/setup-go": "setup-go", "actions/cache": "cache",
+	"actions/checkout": "checkout", "actions/setup-go": "setup-go", "actions/setup-node": "setup-node", "actions/setup-python": "setup-python",
+	"actions/setup-java": "setup-java", "actions/cache": "cache", "actions/cache/restore": "cache/restore", "actions/cache/save": "cache/save",
 	"actions/upload-artifact": "upload-artifact", "actions/download-artifact": "download-artifact",
 	"weir/test-results": "test-results",
 }
 
 var inputs = map[string]map[string]input{
 	"checkout": {
-		"path": taken, "fetch-depth": shallow, "fetch-tags": falsy, "clean": harmless, "persist-credentials": harmless, "show-progress": harmless,
-		"set-safe-directory": harmless, "submodules": falsy, "lfs": falsy, "ref": falsy, "repository": falsy, "token": falsy, "ssh-key": falsy,
-		"sparse-checkout": falsy,
+		"path": taken, "fetch-depth": taken, "fetch-tags": taken, "ref": taken, "filter": taken, "sparse-checkout": taken, "sparse-checkout-cone-mode": taken, "clean": harmless, "persist-credentials": harmless, "show-progress": harmless,
+		"set-safe-directory": harmless, "submodules": falsy, "lfs": falsy, "repository": taken, "token": harmless, "ssh-key": falsy,
 	},
 	"setup-go": {"go-version": taken, "go-version-file": taken, "check-latest": falsy, "cache": harmless, "cache-dependency-path": harmless},
-	"cache":    {"path": taken, "key": taken, "restore-keys": taken, "fail-on-cache-miss": taken, "lookup-only": taken, "enablecrossosarchive": falsy},
+	"setup-node": {
+		"node-version": taken, "node-version-file": taken, "check-latest": falsy, "cache": harmless, "cache-dependency-path": harmless, "package-manager-cache": harmless,
+		"registry-url": falsy, "scope": falsy, "token": harmless, "always-auth": falsy, "architecture": falsy,
+	},
+	"setup-python": {
+		"python-version": taken, "python-version-file": taken, "check-latest": falsy, "cache": harmless, "cache-dependency-path": harmless,
+		"update-environment": harmless, "allow-prereleases": harmless, "token": harmless, "architecture": falsy, "freethreaded": falsy,
+	},
+	"setup-java": {
+		"java-version": taken, "java-version-file": taken, "distribution": taken, "java-package": harmless, "check-latest": falsy, "cache": harmless,
+		"cache-dependency-path": harmless, "token": harmless, "architecture": falsy,
+	},
+	"cache/restore": {"path": taken, "key": taken, "restore-keys": taken, "fail-on-cache-miss": taken, "lookup-only": taken, "enablecrossosarchive": falsy},
+	"cache/save":    {"path": taken, "key": taken, "enablecrossosarchive": falsy, "upload-chunk-size": harmless},
+	"cache":         {"path": taken, "key": taken, "restore-keys": taken, "fail-on-cache-miss": taken, "lookup-only": taken, "enablecrossosarchive": falsy},
 	"upload-artifact": {
 		"name": taken, "path": taken, "if-no-files-found": taken, "overwrite": taken, "include-hidden-files": taken,
 		"compression-level": harmless, "retention-days": harmless,

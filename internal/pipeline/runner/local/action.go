@@ -11,6 +11,7 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -20,44 +21,61 @@ import (
 	"weir/internal/base/fault"
 	"weir/internal/pipeline"
 	"weir/internal/pipeline/expr"
+	"weir/internal/pipeline/runner"
 )
 
-// action runs a built-in.
-func (j *job) action(ctx context.Context, p *pipeline.StepPlan, c *expr.Object, outputs map[string]string) error {
-	with, err := j.inputs(p.With, c)
-	if err != nil {
-		return err
+// builtins are the actions that need nothing but this runner, by the name that a plan carries.
+var builtins map[string]func(j *job, ctx context.Context, with, outputs map[string]string) error
+
+func init() {
+	builtins = map[string]func(*job, context.Context, map[string]string, map[string]string) error{
+		"checkout":          (*job).checkout,
+		"setup-go":          (*job).setupGo,
+		"setup-node":        (*job).setupNode,
+		"setup-python":      (*job).setupPython,
+		"setup-java":        (*job).setupJava,
+		"cache":             (*job).restore,
+		"cache/restore":     (*job).restoreOnly,
+		"cache/save":        (*job).saveOnly,
+		"upload-artifact":   (*job).upload,
+		"download-artifact": (*job).download,
+		"test-results":      (*job).testResults,
 	}
-	switch p.Uses {
-	case "checkout":
-		return j.checkout(ctx, with["path"])
-	case "setup-go":
-		return j.setupGo(ctx, with, outputs)
-	case "cache":
-		return j.restore(ctx, with, outputs)
-	case "upload-artifact":
-		return j.upload(ctx, with)
-	case "test-results":
-		return j.testResults(ctx, with)
-	case "download-artifact":
-		return j.download(ctx, with, outputs)
+}
+
+// named is a built-in by the name that workflows use, for steps of actions, which no plan has resolved.
+func named(uses string) (string, bool) {
+	name, _, _ := strings.Cut(strings.ToLower(uses), "@")
+	if name == "weir/test-results" {
+		return "test-results", true
 	}
-	return failure(fmt.Sprintf("uses: %s is not a built-in of this runner", p.Uses))
+	name, ok := strings.CutPrefix(name, "actions/")
+	return name, ok && builtins[name] != nil
 }
 
 // checkout writes the revision into a folder that no process of the job can reach and then moves it in, so that nothing the job
 // runs meanwhile can redirect the writes.
-func (j *job) checkout(ctx context.Context, to string) error {
-	to, err := below("workspace", to)
+func (j *job) checkout(ctx context.Context, with, outputs map[string]string) error {
+	to, err := below("workspace", with["path"])
 	if err != nil {
 		return err
+	}
+	c := runner.Checkout{Ref: with["ref"], Depth: 1, Tags: with["fetch-tags"] == "true", Filter: with["filter"], Sparse: lines(with["sparse-checkout"]), Cone: with["sparse-checkout-cone-mode"] != "false"}
+	if d := strings.TrimSpace(with["fetch-depth"]); d != "" {
+		if c.Depth, err = strconv.Atoi(d); err != nil || c.Depth < 0 {
+			return failure(fmt.Sprintf("fetch-depth is %q; write a number of revisions, or 0 for the whole history", d))
+		}
+	}
+	if r := with["repository"]; r != "" && !strings.EqualFold(r, j.Repository) {
+		return failure(fmt.Sprintf("checkout of another repository (%s) is not possible in a job: its token is for %s alone", r, j.Repository))
 	}
 	stage := j.dir + ".checkout"
 	if err := os.Mkdir(stage, 0o700); err != nil {
 		return fmt.Errorf("stage checkout: %w", err)
 	}
 	defer remove(stage)
-	if err := j.host.Checkout(ctx, stage); err != nil {
+	revision, err := j.host.Checkout(ctx, c, stage)
+	if err != nil {
 		if fault.KindOf(err) != "" {
 			return failure(fault.Sentence(err))
 		}
@@ -80,7 +98,11 @@ func (j *job) checkout(ctx context.Context, to string) error {
 	if err := unix.Renameat(unix.AT_FDCWD, stage, int(dir.Fd()), base); err != nil {
 		return failure(fmt.Sprintf("the checkout cannot be moved into %s: %v", to, err))
 	}
-	j.log.Say("checked out %s of %s", j.Revision, j.Repository)
+	outputs["commit"], outputs["ref"] = revision, with["ref"]
+	if g, ok := j.GitHub["ref"].(string); ok && outputs["ref"] == "" {
+		outputs["ref"] = g
+	}
+	j.log.Say("checked out %s of %s", revision, j.Repository)
 	return nil
 }
 

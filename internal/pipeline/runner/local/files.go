@@ -19,9 +19,7 @@ const (
 	maxSummary = 64 << 10
 )
 
-func (j *job) fileOf(name string, i int) string {
-	return filepath.Join(j.dir, "run", fmt.Sprintf("%s%d", name, i+1))
-}
+func (j *job) fileOf(name, id string) string { return filepath.Join(j.dir, "run", name+id) }
 
 // open opens a regular file below the job's folder. A job may have put anything there: a link that leads out, a pipe that blocks.
 func (j *job) open(name string) (*os.File, error) {
@@ -91,14 +89,14 @@ func (j *job) matchers(name string) ([]byte, error) {
 	return []byte(text), err
 }
 
-// collect takes over what step i wrote for the steps after it.
-func (j *job) collect(i int, outputs map[string]string) error {
+// collect takes over what a program wrote for the steps after it. State is nil where nobody asks for it.
+func (j *job) collect(id string, outputs, state map[string]string) error {
 	for _, f := range files {
 		limit := int64(maxFile)
 		if f.name == "summary" {
 			limit = 1 << 20
 		}
-		text, err := j.read(fmt.Sprintf("run/%s%d", f.name, i+1), limit)
+		text, err := j.read("run/"+f.name+id, limit)
 		if err != nil {
 			return err
 		}
@@ -116,6 +114,13 @@ func (j *job) collect(i int, outputs map[string]string) error {
 			})
 		case "output":
 			err = pairs(text, "GITHUB_OUTPUT", func(k, v string) error { outputs[k] = v; return nil })
+		case "state":
+			err = pairs(text, "GITHUB_STATE", func(k, v string) error {
+				if state != nil {
+					state[k] = v
+				}
+				return nil
+			})
 		case "path":
 			for line := range strings.Lines(text) {
 				if p := strings.TrimSpace(line); p != "" && !strings.ContainsAny(p, ":\x00") {

@@ -2,14 +2,12 @@ package local
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
-	"time"
 
 	"weir/internal/base/confine"
 	"weir/internal/base/fault"
@@ -38,17 +36,22 @@ type job struct {
 	goroot   string
 	told     bool // the event file is written
 	steps    []pipeline.Step
-	outcomes *expr.Object // the steps context
+	top      frame // of the job's own steps
 	failed   bool
 	reason   string
+	serial   int             // counts what ran, to name its files
+	hard     context.Context // ends when everything must end at once
+	stopping error           // why steps are no longer begun, save those that clean up
+	tidy     context.Context // of the steps that clean up, once stopping is set
 	outputs  map[string]string
 	summary  strings.Builder
-	commands command.Job                   // what the streams of all steps share
-	post     []func(context.Context) error // work after the last step, run in reverse
+	commands command.Job       // what the streams of all steps share
+	fetched  map[string]string // actions of other repositories, and where they are
+	post     []post            // what is left to do after the last step, done in reverse
 }
 
 func newJob(r *Runner, rj runner.Job, h runner.Host, log *logs.Writer, dir string, root *os.Root) *job {
-	j := &job{Job: rj, runner: r, host: h, log: log, dir: dir, root: root, env: map[string]string{}, outcomes: expr.NewObject()}
+	j := &job{Job: rj, runner: r, host: h, log: log, dir: dir, root: root, env: map[string]string{}, fetched: map[string]string{}, top: frame{outcomes: expr.NewObject()}}
 	j.commands.Open = j.matchers
 	return j
 }
@@ -71,8 +74,10 @@ func (j *job) result() pipeline.Result {
 	return res
 }
 
-// run goes through the steps. An error is the runner's own; what a step does wrong is in the result.
-func (j *job) run(ctx context.Context) (err error) {
+// run goes through the steps. An error is the runner's own; what a step does wrong is in the result. When soft ends the step under
+// way is stopped, and those that follow run only if they want to although the job is cancelled; when hard ends nothing does.
+func (j *job) run(hard, soft context.Context) (err error) {
+	j.hard = hard
 	if j.cache, err = j.runner.cache(j.Job); err != nil {
 		return fmt.Errorf("make cache: %w", err)
 	}
@@ -80,7 +85,7 @@ func (j *job) run(ctx context.Context) (err error) {
 		j.log.Mask(v)
 	}
 	for _, layer := range []map[string]string{j.Env, j.Plan.Env} {
-		values, err := j.fill(layer, j.contexts(nil))
+		values, err := j.fill(layer, &j.top, j.contexts(&j.top, nil))
 		if err != nil {
 			j.fail("the environment of the job could not be computed: " + err.Error())
 			return nil
@@ -88,24 +93,28 @@ func (j *job) run(ctx context.Context) (err error) {
 		maps.Copy(j.env, values)
 	}
 	for i := range j.Plan.Steps {
-		j.steps = append(j.steps, pipeline.Step{Number: i + 1, Name: j.name(i), State: pipeline.Pending})
+		j.steps = append(j.steps, pipeline.Step{Number: i + 1, Name: j.name(&j.Plan.Steps[i], &j.top), State: pipeline.Pending})
 	}
 	for i := range j.Plan.Steps {
-		if ctx.Err() != nil {
+		ctx := j.phase(soft)
+		if hard.Err() != nil {
 			return nil
 		}
-		if err := j.step(ctx, i); err != nil {
+		if err := j.step(ctx, &j.Plan.Steps[i], &j.steps[i]); err != nil {
 			return err
 		}
 	}
-	for i := len(j.post) - 1; i >= 0 && ctx.Err() == nil; i-- {
-		if err := j.post[i](ctx); err != nil {
-			j.log.Say("%s", said(err))
+	for len(j.post) > 0 && hard.Err() == nil {
+		p := j.post[len(j.post)-1]
+		j.post = j.post[:len(j.post)-1]
+		if err := j.after(j.phase(soft), p); err != nil {
+			return err
 		}
 	}
+	j.phase(soft)
 	j.outputs = map[string]string{}
 	for name, text := range j.Plan.Outputs {
-		v, err := expr.Interpolate(text, j.expressions(j.contexts(nil)))
+		v, err := expr.Interpolate(text, j.expressions(&j.top, j.contexts(&j.top, nil)))
 		if err != nil {
 			j.fail(fmt.Sprintf("the output %s could not be computed: %v", name, err))
 			continue
@@ -136,11 +145,10 @@ func said(err error) string {
 }
 
 // name is how a step is shown before its expressions are known.
-func (j *job) name(i int) string {
-	s := &j.Plan.Steps[i]
+func (j *job) name(s *pipeline.StepPlan, fr *frame) string {
 	switch {
 	case s.Name != "":
-		if v, err := expr.Interpolate(s.Name, j.expressions(j.contexts(nil))); err == nil {
+		if v, err := expr.Interpolate(s.Name, j.expressions(fr, j.contexts(fr, nil))); err == nil {
 			return v
 		}
 		return s.Name
@@ -154,117 +162,11 @@ func (j *job) name(i int) string {
 	return "Run " + strings.ToValidUTF8(line, "")
 }
 
-// step decides whether step i runs, runs it and records what came of it.
-func (j *job) step(ctx context.Context, i int) error {
-	p, s := &j.Plan.Steps[i], &j.steps[i]
-	env, err := j.fill(p.Env, j.contexts(nil))
-	if err != nil {
-		env = nil
-	}
-	c := j.contexts(env)
-	run, cerr := expr.Condition(p.If, j.expressions(c))
-	if cerr == nil && !run {
-		s.State = pipeline.Skipped
-		j.outcome(p, nil, pipeline.Skipped, pipeline.Skipped)
-		j.log.End(*s)
-		return nil
-	}
-	s.Name, s.State, s.Started = j.name(i), pipeline.Running, time.Now().UTC()
-	j.log.Begin(*s)
-	outputs := map[string]string{}
-	var reason string
-	switch {
-	case cerr != nil:
-		reason = "its if: could not be evaluated: " + cerr.Error()
-	case err != nil:
-		reason = "its env could not be computed: " + err.Error()
-	default:
-		sctx, stop, terr := j.limit(ctx, p, c)
-		if terr != nil {
-			reason = terr.Error()
-			break
-		}
-		if p.Uses != "" {
-			err = j.action(sctx, p, c, outputs)
-		} else {
-			err = j.script(sctx, i, env, c, outputs)
-		}
-		if errors.Is(context.Cause(sctx), errStepTimeout) {
-			err = failure("it took longer than its timeout-minutes")
-		}
-		stop()
-		var f failure
-		switch {
-		case err == nil:
-		case ctx.Err() != nil: // killed from outside; nothing more is known
-			reason = "stopped"
-		case errors.As(err, &f):
-			reason = string(f)
-		case fault.KindOf(err) != "":
-			reason = fault.Sentence(err)
-		default:
-			return fmt.Errorf("step %d: %w", i+1, err)
-		}
-	}
-	j.conclude(p, s, reason, outputs, c)
-	return nil
-}
-
-func (j *job) conclude(p *pipeline.StepPlan, s *pipeline.Step, reason string, outputs map[string]string, c *expr.Object) {
-	outcome, conclusion := pipeline.Success, pipeline.Success
-	if reason != "" {
-		outcome, conclusion = pipeline.Failure, pipeline.Failure
-		j.log.Say("%s", reason)
-		v, err := expr.Eval(p.ContinueOnError, j.expressions(c))
-		if err == nil && v != "false" && expr.Truthy(v) {
-			conclusion, s.Ignored = pipeline.Success, true
-		} else {
-			j.failed = true
-			if j.reason == "" {
-				j.reason = fmt.Sprintf("step %d (%s): %s", s.Number, s.Name, reason)
-			}
-		}
-	}
-	s.State, s.Reason, s.Finished = outcome, reason, time.Now().UTC()
-	j.outcome(p, outputs, outcome, conclusion)
-	j.log.End(*s)
-}
-
-func (j *job) outcome(p *pipeline.StepPlan, outputs map[string]string, outcome, conclusion pipeline.State) {
-	if p.ID != "" {
-		j.outcomes.Set(p.ID, expr.NewObject().Set("outputs", expr.From(outputs)).Set("outcome", string(outcome)).Set("conclusion", string(conclusion)))
-	}
-}
-
-var errStepTimeout = errors.New("step timed out")
-
-// failure is a step's own: its job fails with that reason.
-type failure string
-
-func (f failure) Error() string { return string(f) }
-
-func (j *job) limit(ctx context.Context, p *pipeline.StepPlan, c *expr.Object) (context.Context, context.CancelFunc, error) {
-	if p.TimeoutMinutes == "" {
-		ctx, stop := context.WithCancel(ctx)
-		return ctx, stop, nil
-	}
-	v, err := expr.Eval(p.TimeoutMinutes, j.expressions(c))
-	if err != nil {
-		return nil, nil, fmt.Errorf("its timeout-minutes could not be computed: %w", err)
-	}
-	n := expr.Number(v)
-	if !(n > 0 && n < 1e6) {
-		return nil, nil, fmt.Errorf("its timeout-minutes is %s; write a number above 0", expr.String(v))
-	}
-	ctx, stop := context.WithTimeoutCause(ctx, time.Duration(n*float64(time.Minute)), errStepTimeout)
-	return ctx, stop, nil
-}
-
 // fill evaluates a map of texts.
-func (j *job) fill(texts map[string]string, c *expr.Object) (map[string]string, error) {
+func (j *job) fill(texts map[string]string, fr *frame, c *expr.Object) (map[string]string, error) {
 	out := make(map[string]string, len(texts))
 	for k, t := range texts {
-		v, err := expr.Interpolate(t, j.expressions(c))
+		v, err := expr.Interpolate(t, j.expressions(fr, c))
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", k, err)
 		}
@@ -274,11 +176,15 @@ func (j *job) fill(texts map[string]string, c *expr.Object) (map[string]string, 
 }
 
 // contexts is what the expressions of a step see; env is the step's own.
-func (j *job) contexts(env map[string]string) *expr.Object {
+func (j *job) contexts(fr *frame, env map[string]string) *expr.Object {
 	all := maps.Clone(j.env)
+	maps.Copy(all, fr.env)
 	maps.Copy(all, env)
 	status := "success"
-	if j.failed {
+	switch {
+	case j.stopping != nil:
+		status = "cancelled"
+	case j.failed:
 		status = "failure"
 	}
 	needs := expr.NewObject()
@@ -295,9 +201,20 @@ func (j *job) contexts(env map[string]string) *expr.Object {
 	if parallel == 0 {
 		parallel = total
 	}
+	if fr.action != "" {
+		github.Set("action_path", fr.action)
+	}
+	inputs := expr.Value(fr.inputs)
+	if fr.inputs == nil {
+		inputs = j.inputsContext()
+	}
+	secrets := j.Secrets
+	if fr != &j.top { // an action gets what its step hands to it, and no more
+		secrets = nil
+	}
 	return expr.NewObject().
-		Set("github", github).Set("env", expr.From(all)).Set("needs", needs).Set("steps", j.outcomes).
-		Set("matrix", plan.Matrix(&j.Plan)).Set("inputs", j.inputsContext()).Set("vars", expr.From(j.Vars)).Set("secrets", expr.From(j.Secrets)).
+		Set("github", github).Set("env", expr.From(all)).Set("needs", needs).Set("steps", fr.outcomes).
+		Set("matrix", plan.Matrix(&j.Plan)).Set("inputs", inputs).Set("vars", expr.From(j.Vars)).Set("secrets", expr.From(secrets)).
 		Set("strategy", expr.NewObject().Set("fail-fast", j.Plan.FailFast).Set("job-index", float64(j.Plan.MatrixIndex)).
 			Set("job-total", float64(total)).Set("max-parallel", float64(parallel))).
 		Set("job", expr.NewObject().Set("status", status)).
@@ -316,12 +233,16 @@ func arch() string {
 	return map[string]string{"amd64": "X64", "arm64": "ARM64", "386": "X86", "arm": "ARM"}[runtime.GOARCH]
 }
 
-func (j *job) expressions(c *expr.Object) expr.Env {
+func (j *job) expressions(fr *frame, c *expr.Object) expr.Env {
+	failed := j.failed
+	if fr != &j.top {
+		failed = fr.failed
+	}
 	is := func(v bool) func([]expr.Value) (expr.Value, error) {
 		return func([]expr.Value) (expr.Value, error) { return v, nil }
 	}
 	return expr.Env{Contexts: c, Functions: map[string]func([]expr.Value) (expr.Value, error){
-		"success": is(!j.failed), "failure": is(j.failed), "always": is(true), "cancelled": is(false),
+		"success": is(!failed && j.stopping == nil), "failure": is(failed && j.stopping == nil), "always": is(true), "cancelled": is(j.stopping != nil),
 		"hashfiles": func(args []expr.Value) (expr.Value, error) { return j.hashFiles(args) },
 	}}
 }

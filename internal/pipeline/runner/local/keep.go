@@ -132,7 +132,7 @@ func lines(s string) (out []string) {
 }
 
 // upload is actions/upload-artifact.
-func (j *job) upload(ctx context.Context, with map[string]string) error {
+func (j *job) upload(ctx context.Context, with, outputs map[string]string) error {
 	name := with["name"]
 	if name == "" {
 		name = "artifact"
@@ -231,7 +231,7 @@ func told(err error, what string) error {
 }
 
 // download is actions/download-artifact.
-func (j *job) download(ctx context.Context, with map[string]string, outputs map[string]string) error {
+func (j *job) download(ctx context.Context, with, outputs map[string]string) error {
 	to, err := below("workspace", strings.TrimPrefix(strings.TrimPrefix(with["path"], j.workspace()), "/"))
 	if err != nil {
 		return err
@@ -276,7 +276,7 @@ func (j *job) fetch(ctx context.Context, name, to string) error {
 }
 
 // restore is actions/cache: now what was kept, and after the last step what is to be kept.
-func (j *job) restore(ctx context.Context, with map[string]string, outputs map[string]string) error {
+func (j *job) restore(ctx context.Context, with, outputs map[string]string) error {
 	key := with["key"]
 	if len(key) > 512 || strings.Contains(key, ",") {
 		return failure("the cache key may have 512 characters and no comma")
@@ -308,30 +308,47 @@ func (j *job) restore(ctx context.Context, with map[string]string, outputs map[s
 	if found == key || with["lookup-only"] == "true" {
 		return nil
 	}
-	j.post = append(j.post, func(ctx context.Context) error {
-		if j.failed {
-			return nil
+	j.post = append(j.post, post{name: "cache " + key, condition: "success()", do: func(ctx context.Context) error { return j.keep(ctx, key, paths) }})
+	return nil
+}
+
+// restoreOnly is actions/cache/restore.
+func (j *job) restoreOnly(ctx context.Context, with, outputs map[string]string) error {
+	n := len(j.post)
+	err := j.restore(ctx, with, outputs)
+	j.post = j.post[:n]
+	return err
+}
+
+// saveOnly is actions/cache/save.
+func (j *job) saveOnly(ctx context.Context, with, _ map[string]string) error {
+	paths, err := j.cachePaths(with["path"])
+	if err != nil {
+		return err
+	}
+	return j.keep(ctx, with["key"], paths)
+}
+
+// keep saves a cache entry.
+func (j *job) keep(ctx context.Context, key string, paths []string) error {
+	var names []string
+	for _, p := range paths {
+		list, err := j.tree(p)
+		if err != nil {
+			return err
 		}
-		var names []string
-		for _, p := range paths {
-			list, err := j.tree(p)
-			if err != nil {
-				return err
-			}
-			names = append(names, list...)
-		}
-		if len(names) == 0 {
-			j.log.Say("nothing to cache: %s does not exist", strings.Join(paths, ", "))
-			return nil
-		}
-		r := j.pack(names, func(p string) string { return p })
-		defer r.Close()
-		if err := j.host.SaveCache(ctx, key, r); err != nil {
-			return told(err, "save cache "+key)
-		}
-		j.log.Say("saved cache %s with %d files", key, len(names))
+		names = append(names, list...)
+	}
+	if len(names) == 0 {
+		j.log.Say("nothing to cache: %s does not exist", strings.Join(paths, ", "))
 		return nil
-	})
+	}
+	r := j.pack(names, func(p string) string { return p })
+	defer r.Close()
+	if err := j.host.SaveCache(ctx, key, r); err != nil {
+		return told(err, "save cache "+key)
+	}
+	j.log.Say("saved cache %s with %d files", key, len(names))
 	return nil
 }
 

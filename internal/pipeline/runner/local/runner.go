@@ -23,6 +23,10 @@ type Config struct {
 	Network    confine.Network // what jobs may reach; empty is Egress
 	Unconfined bool            // run without protection; recorded with every attempt
 	Seed       string          // folder that a repository's first cache is a copy of; "" is none
+	Limits     confine.Limits  // of each job
+	// Least is how many bytes must stay free where the data folder is; the biggest job is ended when fewer are. Default 256 MiB.
+	Least uint64
+	Free  func() uint64 // default: asks the system
 	// OnEgress is told every destination that a job reaches; nil allows all.
 	OnEgress func(job runner.Job, hostport string) error
 }
@@ -31,6 +35,11 @@ type Config struct {
 type Runner struct {
 	cfg    Config
 	caches sync.Mutex // held while a cache folder is made
+	stages []stage
+
+	mu       sync.Mutex
+	jobs     map[*job]func(error) // what runs, and how to end it
+	watching bool
 }
 
 // New returns a runner. What earlier processes left in the work folder is removed: their jobs run again elsewhere.
@@ -52,7 +61,13 @@ func New(cfg Config) (*Runner, error) {
 	if err := os.MkdirAll(work, 0o700); err != nil {
 		return nil, fmt.Errorf("make work folder: %w", err)
 	}
-	return &Runner{cfg: cfg}, nil
+	if cfg.Least == 0 {
+		cfg.Least = 256 << 20
+	}
+	if cfg.Free == nil {
+		cfg.Free = freeBytes(cfg.Data)
+	}
+	return &Runner{cfg: cfg, stages: defaultStages, jobs: map[*job]func(error){}}, nil
 }
 
 // remove is RemoveAll that also gets rid of folders without write permission, as Go's module cache makes them.
@@ -101,20 +116,41 @@ func (r *Runner) Run(ctx context.Context, rj runner.Job, h runner.Host, log *log
 	if minutes <= 0 {
 		minutes = 60
 	}
-	timed, stop := context.WithTimeoutCause(ctx, time.Duration(minutes*float64(time.Minute)), errTimeout)
+	hard, kill := context.WithCancelCause(ctx)
+	defer kill(nil)
+	defer r.join(j, kill)()
+	soft, cancel := context.WithCancelCause(hard)
+	defer cancel(nil)
+	go func() {
+		select {
+		case <-rj.Cancel: // nil never comes
+			cancel(errCancelled)
+		case <-soft.Done():
+		}
+	}()
+	timed, stop := context.WithTimeoutCause(soft, time.Duration(minutes*float64(time.Minute)), errTimeout)
 	defer stop()
-	err = j.run(timed)
+	err = j.run(hard, timed)
 	res = j.result()
+	var over overrun
 	switch {
-	case ctx.Err() != nil:
-		res.State, res.Reason = pipeline.Cancelled, "the job was stopped"
-		return res, nil
-	case errors.Is(context.Cause(timed), errTimeout):
-		res.State, res.Reason = pipeline.Failure, fmt.Sprintf("the job took longer than its timeout of %v minutes", minutes)
+	case errors.As(context.Cause(hard), &over):
+		res.State, res.Reason = pipeline.Failure, string(over)
 		log.Say("%s", res.Reason)
+		return res, nil
+	case hard.Err() != nil:
+		res.State, res.Reason = pipeline.Cancelled, "the job was stopped"
 		return res, nil
 	case err != nil:
 		return res, err
+	case errors.Is(j.stopping, errTimeout):
+		res.State, res.Reason = pipeline.Failure, fmt.Sprintf("the job took longer than its timeout of %v minutes", minutes)
+		log.Say("%s", res.Reason)
+		return res, nil
+	case j.stopping != nil:
+		res.State, res.Reason = pipeline.Cancelled, "the job was cancelled"
+		log.Say("%s", res.Reason)
+		return res, nil
 	}
 	if res.State == pipeline.Success && rj.Plan.Build != nil {
 		if err := j.release(ctx, started); err != nil {
@@ -128,15 +164,13 @@ func (r *Runner) Run(ctx context.Context, rj runner.Job, h runner.Host, log *log
 	return res, nil
 }
 
-var errTimeout = errors.New("timed out")
-
 // sandbox opens the job's own.
 func (j *job) sandbox(ctx context.Context) (*confine.Sandbox, error) {
 	if j.box != nil {
 		return j.box, nil
 	}
 	cfg := j.runner.cfg
-	spec := confine.Spec{Dir: j.dir, ReadWrite: []string{j.cache}, ReadOnly: j.readOnly, Network: cfg.Network, Unconfined: cfg.Unconfined}
+	spec := confine.Spec{Dir: j.dir, ReadWrite: []string{j.cache}, ReadOnly: j.readOnly, Network: cfg.Network, Unconfined: cfg.Unconfined, Limits: cfg.Limits}
 	if cfg.OnEgress != nil {
 		spec.OnEgress = func(hostport string) error { return cfg.OnEgress(j.Job, hostport) }
 	}

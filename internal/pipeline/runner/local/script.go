@@ -10,10 +10,12 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"weir/internal/base/confine"
+	"weir/internal/pipeline"
 	"weir/internal/pipeline/command"
 	"weir/internal/pipeline/expr"
 )
@@ -25,7 +27,7 @@ const systemPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 var passed = []string{"GOPROXY", "GOSUMDB", "GONOSUMDB", "GONOPROXY", "GOPRIVATE", "GOFLAGS", "SSL_CERT_FILE", "SSL_CERT_DIR", "TZ"}
 
 // environment is everything that a process of step i gets.
-func (j *job) environment(box *confine.Sandbox, i int, env map[string]string) []string {
+func (j *job) environment(box *confine.Sandbox, fr *frame, id string, env map[string]string) []string {
 	goPath := ""
 	if root := j.toolchain(); root != "" {
 		goPath = filepath.Join(root, "bin") + ":"
@@ -56,10 +58,14 @@ func (j *job) environment(box *confine.Sandbox, i int, env map[string]string) []
 	if j.goroot != "" {
 		all["GOROOT"] = j.goroot
 	}
+	if fr.action != "" {
+		all["GITHUB_ACTION_PATH"] = fr.action
+	}
 	maps.Copy(all, j.env)
+	maps.Copy(all, fr.env)
 	maps.Copy(all, env)
 	for _, f := range files {
-		all[f.variable] = j.fileOf(f.name, i)
+		all[f.variable] = j.fileOf(f.name, id)
 	}
 	out := make([]string, 0, len(all))
 	for k, v := range all {
@@ -72,13 +78,12 @@ func (j *job) environment(box *confine.Sandbox, i int, env map[string]string) []
 }
 
 // script runs a run: step.
-func (j *job) script(ctx context.Context, i int, env map[string]string, c *expr.Object, outputs map[string]string) error {
-	p := &j.Plan.Steps[i]
-	text, err := expr.Interpolate(p.Run, j.expressions(c))
+func (j *job) script(ctx context.Context, p *pipeline.StepPlan, fr *frame, number int, env map[string]string, c *expr.Object, outputs map[string]string) error {
+	text, err := expr.Interpolate(p.Run, j.expressions(fr, c))
 	if err != nil {
 		return failure("its script could not be filled in: " + err.Error())
 	}
-	wd, err := expr.Interpolate(p.WorkingDirectory, j.expressions(c))
+	wd, err := expr.Interpolate(p.WorkingDirectory, j.expressions(fr, c))
 	if err != nil {
 		return failure("its working-directory could not be computed: " + err.Error())
 	}
@@ -88,18 +93,39 @@ func (j *job) script(ctx context.Context, i int, env map[string]string, c *expr.
 	} else {
 		dir = filepath.Join(dir, wd)
 	}
-	shell, err := expr.Interpolate(p.Shell, j.expressions(c))
+	shell, err := expr.Interpolate(p.Shell, j.expressions(fr, c))
 	if err != nil {
 		return failure("its shell could not be computed: " + err.Error())
 	}
+	id := j.next()
 	argv, ext, err := shellCommand(shell)
 	if err != nil {
 		return err
 	}
-	script := fmt.Sprintf("run/step%d%s", i+1, ext)
+	script := "run/step" + id + ext
 	if err := j.write(script, []byte(text)); err != nil {
 		return err
 	}
+	return j.process(ctx, fr, process{id: id, number: number, argv: shellArgs(argv, filepath.Join(j.dir, script)), dir: dir, env: env}, outputs, nil)
+}
+
+// next names the files of what runs now.
+func (j *job) next() string {
+	j.serial++
+	return strconv.Itoa(j.serial)
+}
+
+// process is one program that a step runs in the sandbox.
+type process struct {
+	id     string
+	number int // of the step
+	argv   []string
+	dir    string
+	env    map[string]string
+}
+
+// process runs a program and takes over what it leaves for the steps after it: outputs, and state for its own post step.
+func (j *job) process(ctx context.Context, fr *frame, p process, outputs, state map[string]string) error {
 	box, err := j.sandbox(ctx)
 	if err != nil {
 		return err
@@ -115,23 +141,25 @@ func (j *job) script(ctx context.Context, i int, env map[string]string, c *expr.
 		}
 	}
 	for _, f := range files {
-		if err := j.write(fmt.Sprintf("run/%s%d", f.name, i+1), nil); err != nil {
+		if err := j.write("run/"+f.name+p.id, nil); err != nil {
 			return err
 		}
 	}
-	out := command.New(&j.commands, j.log, i+1)
+	out := command.New(&j.commands, j.log, p.number)
 	out.Set = func(kind, name, value string) {
-		if kind == "output" {
+		switch {
+		case kind == "output":
 			outputs[name] = value
+		case kind == "state" && state != nil:
+			state[name] = value
 		}
 	}
-	argv = append(argv, filepath.Join(j.dir, script))
-	exit, err := j.exec(ctx, box, confine.Cmd{Argv: argv, Env: j.environment(box, i, env), Dir: dir, Stdout: out, Stderr: out})
+	exit, err := j.exec(ctx, box, confine.Cmd{Argv: p.argv, Env: j.environment(box, fr, p.id, p.env), Dir: p.dir, Stdout: out, Stderr: out})
 	out.Close()
 	if err != nil {
 		return err
 	}
-	if err := j.collect(i, outputs); err != nil {
+	if err := j.collect(p.id, outputs, state); err != nil {
 		return err
 	}
 	if exit.Success() {
@@ -146,6 +174,9 @@ func (j *job) script(ctx context.Context, i int, env map[string]string, c *expr.
 	}
 	if out.Missing != "" && exit.Code == 127 {
 		reason = missing(out.Missing)
+	}
+	if why := box.Exceeded(); why != "" {
+		reason += ": " + why
 	}
 	return failure(reason)
 }
@@ -165,7 +196,7 @@ func (j *job) exec(ctx context.Context, box *confine.Sandbox, cmd confine.Cmd) (
 	case err != nil:
 		return confine.Exit{}, fmt.Errorf("start %s: %w", cmd.Argv[0], err)
 	}
-	defer context.AfterFunc(ctx, proc.Kill)()
+	defer j.stop(ctx, proc)()
 	exit, err := proc.Wait()
 	if err != nil && ctx.Err() == nil {
 		return exit, fmt.Errorf("wait for %s: %w", cmd.Argv[0], err)
@@ -184,8 +215,26 @@ func shellCommand(shell string) (argv []string, ext string, err error) {
 		return []string{"sh", "-e"}, ".sh", nil
 	case "python":
 		return []string{"python3"}, ".py", nil
+	case "pwsh":
+		return []string{"pwsh", "-NoLogo", "-NonInteractive", "-File"}, ".ps1", nil
 	}
-	return nil, "", failure(fmt.Sprintf("shell: %s is not supported by Weir: use bash, sh or python", shell))
+	if argv := strings.Fields(shell); slices.Contains(argv, "{0}") { // a command line of the user's own, as GitHub documents it
+		return argv, "", nil
+	}
+	return nil, "", failure(fmt.Sprintf("shell: %s is not known: use bash, sh, python, pwsh, or a command with {0} where the script's file goes", shell))
+}
+
+// shellArgs puts the script's file where the shell wants it.
+func shellArgs(argv []string, script string) []string {
+	out, placed := make([]string, 0, len(argv)+1), false
+	for _, a := range argv {
+		placed = placed || strings.Contains(a, "{0}")
+		out = append(out, strings.ReplaceAll(a, "{0}", script))
+	}
+	if !placed {
+		out = append(out, script)
+	}
+	return out
 }
 
 // release hands over what a release job built.

@@ -10,7 +10,7 @@ import (
 const reports = "**/junit*.xml\n**/*junit.xml\n**/TEST-*.xml\n**/test-results/**/*.xml\n**/test-reports/**/*.xml\n**/surefire-reports/*.xml\n!**/node_modules/**"
 
 // testResults is weir/test-results: it uploads reports as an artifact under a name by which the server knows them.
-func (j *job) testResults(ctx context.Context, with map[string]string) error {
+func (j *job) testResults(ctx context.Context, with, outputs map[string]string) error {
 	with = maps.Clone(with)
 	if with == nil {
 		with = map[string]string{}
@@ -25,5 +25,5 @@ func (j *job) testResults(ctx context.Context, with map[string]string) error {
 		with["name"] = "test-results-" + strings.NewReplacer("/", "-", "\\", "-", ":", "-", `"`, "", "<", "", ">", "", "|", "-", "*", "", "?", "").Replace(with["name"])
 	}
 	with["overwrite"] = "true"
-	return j.upload(ctx, with)
+	return j.upload(ctx, with, outputs)
 }

@@ -96,7 +96,7 @@ func versionOf(root string) string {
 var directive = regexp.MustCompile(`(?m)^(toolchain\s+go|go\s+)([0-9][0-9a-zA-Z.]*)`)
 
 // setupGo chooses an installed toolchain. It never downloads one.
-func (j *job) setupGo(ctx context.Context, with map[string]string, outputs map[string]string) error {
+func (j *job) setupGo(ctx context.Context, with, outputs map[string]string) error {
 	want, from := strings.TrimSpace(with["go-version"]), "go-version"
 	least := false
 	if file := with["go-version-file"]; want == "" && file != "" {
@@ -133,13 +133,7 @@ func (j *job) setupGo(ctx context.Context, with map[string]string, outputs map[s
 			from, want, strings.Join(have, ", "), want))
 	}
 	j.goroot = best.root
-	if !slices.Contains(j.readOnly, best.root) && !strings.HasPrefix(best.root, "/usr/") && !strings.HasPrefix(best.root, "/opt/") {
-		j.readOnly = append(j.readOnly, best.root)
-		if j.box != nil { // opened before it was known which toolchain the job wants
-			_ = j.box.Close()
-			j.box = nil
-		}
-	}
+	j.show(best.root)
 	outputs["go-version"], outputs["cache-hit"] = best.version, "true"
 	j.log.Say("go %s %s/%s from %s", best.version, runtime.GOOS, runtime.GOARCH, best.root)
 	return ctx.Err()
@@ -223,8 +217,8 @@ func compare(a, b string) int {
 }
 
 // inputs fills in the with: of a built-in.
-func (j *job) inputs(with map[string]string, c *expr.Object) (map[string]string, error) {
-	out, err := j.fill(with, c)
+func (j *job) inputs(with map[string]string, fr *frame, c *expr.Object) (map[string]string, error) {
+	out, err := j.fill(with, fr, c)
 	if err != nil {
 		return nil, failure("its with: could not be computed: " + err.Error())
 	}

@@ -20,7 +20,9 @@ import (
 
 // Host keeps everything in memory. Its files are what Checkout writes.
 type Host struct {
-	Files map[string]string
+	Files   map[string]string
+	Actions map[string]map[string]string // "owner/name@revision" to files
+	Asked   runner.Checkout
 
 	mu        sync.Mutex
 	artifacts map[string][]byte
@@ -34,8 +36,22 @@ type Host struct {
 var _ runner.Host = (*Host)(nil)
 
 // Checkout implements runner.Host.
-func (h *Host) Checkout(_ context.Context, dir string) error {
-	for name, text := range h.Files {
+func (h *Host) Checkout(_ context.Context, c runner.Checkout, dir string) (string, error) {
+	h.Asked = c
+	return strings.Repeat("a", 40), h.files(h.Files, dir)
+}
+
+// Action implements runner.Host.
+func (h *Host) Action(_ context.Context, repository, revision, dir string) error {
+	files, ok := h.Actions[repository+"@"+revision]
+	if !ok {
+		return fault.New(fault.NotFound, "There is no mirror of %s at %s.", repository, revision)
+	}
+	return h.files(files, dir)
+}
+
+func (h *Host) files(files map[string]string, dir string) error {
+	for name, text := range files {
 		p := filepath.Join(dir, name)
 		if err := os.MkdirAll(filepath.Dir(p), 0o700); err != nil {
 			return err
@@ -57,11 +73,6 @@ func put(m *map[string][]byte, k string, r io.Reader) error {
 	}
 	(*m)[k] = b
 	return nil
-}
-
-// Action implements runner.Host: there are no mirrors.
-func (h *Host) Action(_ context.Context, name, _, _ string) error {
-	return fault.New(fault.NotFound, "There is no mirror of %s.", name)
 }
 
 // Upload implements runner.Host.
@@ -217,6 +228,22 @@ func Run(t *testing.T, r runner.Runner) {
 		res, log, err := attempt(ctx, t, r, &Host{}, Steps("sleep 60"))
 		if err != nil || res.State != pipeline.Cancelled || time.Since(began) > 20*time.Second {
 			t.Errorf("cancelled after %v: %+v, %v\n%s", time.Since(began), res, err, log)
+		}
+	})
+	t.Run("CancelLetsStepsCleanUp", func(t *testing.T) {
+		j := Steps("trap 'echo interrupted; exit 7' INT; echo ready; sleep 60 & wait", "echo never", "echo tidied ${{ job.status }} ${{ success() }} ${{ failure() }}", "echo cancelled-too")
+		j.Plan.Steps[2].If, j.Plan.Steps[3].If = "always()", "cancelled()"
+		cancel := make(chan struct{})
+		j.Cancel = cancel
+		time.AfterFunc(500*time.Millisecond, func() { close(cancel) })
+		res, log := Attempt(t, r, &Host{}, j)
+		if res.State != pipeline.Cancelled || res.Steps[0].State != pipeline.Cancelled || res.Steps[1].State != pipeline.Skipped || res.Steps[3].State != pipeline.Success {
+			t.Errorf("result %+v", res)
+		}
+		for _, want := range []string{"|interrupted", "|tidied cancelled false false", "|cancelled-too"} {
+			if !strings.Contains(log, want) {
+				t.Errorf("the log has no %q:\n%s", want, log)
+			}
 		}
 	})
 	t.Run("EachAttemptIsFresh", func(t *testing.T) {
