@@ -18,15 +18,16 @@ func as(ctx context.Context, roles ...string) context.Context {
 
 // The whole matrix: an action that is not listed for a role is refused.
 func TestEachRoleMayDoItsOwnAndNothingElse(t *testing.T) {
-	read := []string{"repository.read", "change.read", "run.read", "artifact.read", "release.read", "rollout.read", "registry.pull", "repository.pull"}
-	write := []string{"repository.push", "change.open", "change.review", "change.land", "run.rerun", "run.cancel"}
+	read := []string{"repository.read", "change.read", "run.read", "artifact.read", "release.read", "rollout.read", "registry.pull", "repository.pull",
+		"variable.read", "secret.read", "mirror.read"}
+	write := []string{"repository.push", "change.open", "change.review", "change.land", "run.rerun", "run.cancel", "run.start"}
 	may := map[string][]string{
 		identity.Developer:  write,
-		identity.Maintainer: append([]string{"repository.create", "rollout.pause", "rollout.promote", "rollout.rollback"}, write...),
+		identity.Maintainer: append([]string{"secret.write", "variable.write", "mirror.write", "repository.create", "rollout.pause", "rollout.promote", "rollout.rollback"}, write...),
 		identity.Approver:   {"release.approve", "change.review", "rollout.pause", "rollout.rollback"},
 		identity.Auditor:    {"ledger.read", "evidence.read", "user.read"},
 		identity.Admin: {"user.create", "user.read", "user.roles", "token.create", "repository.create", "ledger.read", "evidence.read",
-			"rollout.pause", "rollout.rollback", "system.read"},
+			"rollout.pause", "rollout.rollback", "system.read", "secret.write", "variable.write", "mirror.write"},
 	}
 	all := map[string]bool{"registry.push": true, "no.such_action": true}
 	for _, actions := range may {
