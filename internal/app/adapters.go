@@ -15,6 +15,7 @@ import (
 	"weir/internal/guard/evidence"
 	"weir/internal/guard/identity"
 	"weir/internal/guard/ledger"
+	"weir/internal/guard/secret"
 	"weir/internal/pipeline"
 	"weir/internal/source"
 	"weir/internal/source/git"
@@ -173,6 +174,48 @@ func (c commits) Commit(ctx context.Context, repositoryID, rev string) (artifact
 
 func (c commits) Tag(ctx context.Context, repositoryID, name, rev string) error {
 	return c.source.Tag(identity.With(ctx, identity.System("artifact")), repositoryID, name, rev)
+}
+
+// refs says where branches and tags point, for the pipeline layer.
+type refs struct {
+	source  *source.Service
+	git     *git.Cache
+	catalog *catalog.Catalog
+}
+
+func (r refs) Trunk(ctx context.Context, repositoryID string) (string, string, error) {
+	head, err := r.source.Head(ctx, repositoryID, catalog.TrunkName)
+	return "refs/heads/" + catalog.TrunkName, head, err
+}
+
+func (r refs) Tag(ctx context.Context, repositoryID, name string) (string, error) {
+	head, err := r.source.Head(ctx, repositoryID, catalog.TrunkName)
+	if err != nil {
+		return "", err
+	}
+	if head != "" {
+		tags, err := r.git.Tags(ctx, repositoryID, head)
+		if at, ok := tags[name]; ok || err != nil {
+			return at, err
+		}
+	}
+	return "", fault.New(fault.NotFound, "There is no tag %s.", name)
+}
+
+func (r refs) Repository(ctx context.Context, name string) (string, string, error) {
+	repo, err := r.catalog.Repository(ctx, name)
+	return repo.ID, repo.Name, err
+}
+
+// settings are secrets and variables as the pipeline layer takes them.
+type settings struct{ store *secret.Store }
+
+func (s settings) Vars(ctx context.Context, repositoryID, environment string) (map[string]string, error) {
+	return s.store.Values(ctx, secret.Variable, repositoryID, environment)
+}
+
+func (s settings) Secrets(ctx context.Context, repositoryID, environment string) (map[string]string, error) {
+	return s.store.Values(ctx, secret.Secret, repositoryID, environment)
 }
 
 // checks is the source layer as the pipeline reports to it and the artifact

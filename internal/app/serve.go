@@ -119,7 +119,7 @@ func (s *System) handler(ready *atomic.Bool) http.Handler {
 			}
 			return identity.Check(ctx, "registry.push", "default")
 		}}))
-	mux.Handle("/api/", api.New(api.Config{Release: Release, Instance: s.Instance.ID, URL: s.Config.URL, Accounts: s.accounts, Catalog: s.catalog, Source: s.source,
+	mux.Handle("/api/", api.New(api.Config{Release: Release, Instance: s.Instance.ID, URL: s.Config.URL, Accounts: s.accounts, Catalog: s.catalog, Source: s.source, Secrets: s.secrets,
 		LandRules: rules.All()[policy.ActionLand], Pipeline: s.pipeline, Artifact: s.artifact, Evidence: s.evidence, Ledger: s.ledger, Policy: s.policy, Delivery: deliveryAPI{s}}))
 	mux.Handle("/metrics", s.metrics())
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })

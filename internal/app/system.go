@@ -32,6 +32,7 @@ import (
 	"weir/internal/guard/ledger"
 	"weir/internal/guard/policy"
 	"weir/internal/guard/policy/rules"
+	"weir/internal/guard/secret"
 	"weir/internal/pipeline"
 	pipelineengine "weir/internal/pipeline/engine"
 	"weir/internal/pipeline/logs"
@@ -63,6 +64,7 @@ type System struct {
 	git      *git.Cache
 	source   *source.Service
 	pipeline *pipeline.Service
+	secrets  *secret.Store
 	artifact *artifact.Service
 	registry *registry.Registry
 	gitd     *gitd.Handler
@@ -231,13 +233,16 @@ func (s *System) openPipeline(ctx context.Context) error {
 	s.registry = registry.New(s.db, artifacts, registry.Limits{})
 	s.artifact = artifact.NewService(s.artifactRows(), artifacts, s.registry, s.evidence, authorize)
 	specs := specs{s.catalog}
+	if s.secrets, err = secret.Open(ctx, s.db, s.ledger, s.data.join("keys", "secret.key"), time.Now); err != nil {
+		return err
+	}
 	engine := pipelineengine.New(pipelineengine.Config{Holder: s.data.holder(), Slots: s.Config.Runner.Slots, Room: room}, pipelineengine.Parts{
 		DB: s.db, Journal: s.journal, Store: rows, Keeper: pipelineengine.Keeper{Blobs: bytes, Rows: rows}, Repository: s.git,
-		Checks: checks{s.source}, Builds: build.Planner{Catalog: specs, Source: commits{s.source, s.git}, Versions: artifactdb.Versions{DB: s.db}},
+		Refs: refs{s.source, s.git, s.catalog}, Schedules: &pipelinedb.Schedules{DB: s.db}, Settings: settings{s.secrets}, Checks: checks{s.source}, Builds: build.Planner{Catalog: specs, Source: commits{s.source, s.git}, Versions: artifactdb.Versions{DB: s.db}},
 		Outputs: s.artifact, Runner: runner, Logs: dir,
 	})
 	tests := testdb.New(s.db)
-	s.pipeline = &pipeline.Service{Store: rows, Logs: dir, Tests: tests, Authorize: authorize, Check: spec.Check, Slots: engine.Slots(), Room: room, Now: time.Now}
+	s.pipeline = &pipeline.Service{Store: rows, Logs: dir, Tests: tests, Authorize: authorize, Check: spec.Check, Dispatch: engine.Dispatch, Slots: engine.Slots(), Room: room, Now: time.Now}
 	s.add(engine, dir, &testresult.Reader{Journal: s.journal, Runs: rows, Logs: dir, Blobs: bytes, Store: tests})
 	return nil
 }

@@ -24,6 +24,25 @@ type Repository interface {
 	ChangedFiles(ctx context.Context, repositoryID, from, to string) ([]string, error)
 }
 
+// Refs says where branches and tags of a repository point.
+type Refs interface {
+	// Trunk returns the trunk's ref and its newest revision, "" before the first push.
+	Trunk(ctx context.Context, repositoryID string) (ref, revision string, err error)
+	// Tag returns the commit that a tag points to, or a NotFound fault.
+	Tag(ctx context.Context, repositoryID, name string) (revision string, err error)
+	// Repository resolves a name to an id and the full name, or returns a NotFound fault.
+	Repository(ctx context.Context, name string) (id, full string, err error)
+}
+
+// StartRequest asks for a run by hand.
+type StartRequest struct {
+	Repository string
+	Workflow   string // path, or the name of the file
+	Ref        string // a tag; "" and the trunk's name mean the trunk
+	Inputs     map[string]string
+	By         string
+}
+
 // Mirrors keeps copies of other repositories, for the actions and workflows that they offer.
 type Mirrors interface {
 	// Resolve returns the commit that a reference of the mirror of owner/name has, or a NotFound fault that says how to add it.
@@ -156,3 +175,13 @@ const RunsTopic = "pipeline/runs"
 
 // ErrChanged says that a run is no longer as it was read; read it again.
 var ErrChanged = errors.New("the run has changed since it was read")
+
+// Schedule is a workflow of a trunk that starts by itself.
+type Schedule struct {
+	Org          string
+	RepositoryID string
+	Repository   string
+	Workflow     string
+	Cron         string
+	Zone         string // "" is UTC
+}

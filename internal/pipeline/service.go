@@ -21,6 +21,8 @@ type Service struct {
 	Authorize Authorize
 	// Check reads one workflow file; spec.Check of this layer.
 	Check func(path string, content []byte) []Diagnostic
+	// Dispatch starts a run by hand; the engine's.
+	Dispatch func(ctx context.Context, s StartRequest) (Run, error)
 	// Slots is how many jobs the runners take at a time; Room says why there is no room for more, or nil.
 	Slots int
 	Room  func() error
@@ -171,6 +173,17 @@ func (s *Service) Cancel(ctx context.Context, id RunID, by, reason string) error
 		}
 		return r, nil
 	})
+}
+
+// Start starts a run of a workflow that has on: workflow_dispatch.
+func (s *Service) Start(ctx context.Context, st StartRequest) (Run, error) {
+	if err := s.may(ctx, "run:start"); err != nil {
+		return Run{}, err
+	}
+	if s.Dispatch == nil {
+		return Run{}, fault.New(fault.Unavailable, "This server starts no runs by hand.")
+	}
+	return s.Dispatch(ctx, st)
 }
 
 // Rerun runs what failed, was cancelled or was skipped in a run that has ended, as new attempts.

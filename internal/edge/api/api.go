@@ -24,6 +24,7 @@ import (
 	"weir/internal/guard/identity"
 	"weir/internal/guard/ledger"
 	"weir/internal/guard/policy"
+	"weir/internal/guard/secret"
 	"weir/internal/pipeline"
 	"weir/internal/source"
 )
@@ -41,6 +42,7 @@ type Config struct {
 	Source    *source.Service
 	LandRules []policy.Rule // for explaining what a change waits for
 	Pipeline  *pipeline.Service
+	Secrets   *secret.Store
 	Artifact  *artifact.Service
 	Evidence  *evidence.Service
 	Ledger    *ledger.Log
@@ -70,6 +72,7 @@ func New(c Config) http.Handler {
 	s.changes(a)
 	s.runs(a)
 	s.logs(a)
+	s.settings(a)
 	s.tests(a)
 	s.artifacts(a)
 	s.ledgerRoutes(a)

@@ -21,6 +21,7 @@ import (
 	"weir/internal/base/part"
 	"weir/internal/pipeline"
 	"weir/internal/pipeline/logs"
+	"weir/internal/pipeline/pipelinedb"
 	"weir/internal/pipeline/runner"
 )
 
@@ -34,13 +35,15 @@ type Config struct {
 	Room func() error
 }
 
-// Parts are what the engine works with. Mirrors, Settings, Checks, Builds and Outputs may be nil: nobody mirrors, gives, reports, builds or takes.
+// Parts are what the engine works with. Refs, Schedules, Mirrors, Settings, Checks, Builds and Outputs may be nil: nobody mirrors, gives, reports, builds or takes.
 type Parts struct {
 	DB         *db.DB
 	Journal    *journal.Journal
 	Store      pipeline.Store
 	Keeper     Keeper
 	Repository pipeline.Repository
+	Refs       pipeline.Refs
+	Schedules  *pipelinedb.Schedules
 	Mirrors    pipeline.Mirrors
 	Settings   pipeline.Settings
 	Checks     pipeline.Checks
@@ -89,6 +92,9 @@ func (e *Engine) Run(ctx context.Context) error {
 		services := []part.Service{
 			part.Func("pipeline driver", func(ctx context.Context) error { return newDriver(e, l).run(ctx) }),
 			part.Func("pipeline follower", func(ctx context.Context) error { return e.Journal.Follow(ctx, "pipeline/runs", e.handle) }),
+		}
+		if e.Schedules != nil && e.Refs != nil {
+			services = append(services, part.Func("pipeline schedules", func(ctx context.Context) error { return e.keepSchedules(ctx) }))
 		}
 		if e.Checks != nil {
 			services = append(services, part.Func("pipeline checks", func(ctx context.Context) error {

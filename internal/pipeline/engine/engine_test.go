@@ -168,6 +168,11 @@ type world struct {
 	logs    *logs.Dir
 	keeper  engine.Keeper
 	room    func() error
+
+	refs      pipeline.Refs
+	schedules *pipelinedb.Schedules
+	settings  pipeline.Settings
+	engine    *engine.Engine // the one that runs
 }
 
 func newWorld(t *testing.T, d *db.DB) *world {
@@ -205,7 +210,9 @@ func (w *world) start(store pipeline.Store) (stop func()) {
 	if w.real != nil {
 		p.Runner = w.real
 	}
+	p.Refs, p.Schedules, p.Settings = w.refs, w.schedules, w.settings
 	e := engine.New(engine.Config{Slots: 3, Holder: "test", Room: w.room}, p)
+	w.engine = e
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() { defer close(done); _ = e.Run(ctx) }()

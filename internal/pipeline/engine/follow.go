@@ -28,6 +28,9 @@ func (e *Engine) handle(ctx context.Context, f journal.Fact) error {
 			slog.ErrorContext(ctx, "fact not understood", "fact", f.ID, "type", f.Type, "error", err)
 			return nil
 		}
+		if strings.HasPrefix(p.Ref, "refs/tags/") && !zero(p.New) {
+			return e.settled(ctx, f, e.tagged(ctx, f, p))
+		}
 		if !p.Landed && !p.Bootstrap || zero(p.New) {
 			return nil
 		}
@@ -63,7 +66,16 @@ func (e *Engine) settled(ctx context.Context, f journal.Fact, err error) error {
 
 func zero(revision string) bool { return strings.Trim(revision, "0") == "" }
 
-func branch(ref string) string { return strings.TrimPrefix(ref, "refs/heads/") }
+func branch(ref string) string {
+	return strings.TrimPrefix(strings.TrimPrefix(ref, "refs/heads/"), "refs/tags/")
+}
+
+func refType(ref string) string {
+	if strings.HasPrefix(ref, "refs/tags/") {
+		return "tag"
+	}
+	return "branch"
+}
 
 func (e *Engine) landed(ctx context.Context, f journal.Fact, p source.Pushed) error {
 	base := pipeline.Run{Org: f.Org, RepositoryID: p.RepositoryID, Repository: p.Repository, Event: "push", Ref: p.Ref, Base: p.Old, Revision: p.New,
@@ -78,6 +90,9 @@ func (e *Engine) landed(ctx context.Context, f journal.Fact, p source.Pushed) er
 	base.GitHub = e.github(base, map[string]any{"event": map[string]any{"ref": p.Ref, "before": p.Old, "after": p.New}})
 	runs, err := e.plan(ctx, base, p.New, ev)
 	if err != nil {
+		return err
+	}
+	if err := e.reschedule(ctx, base); err != nil {
 		return err
 	}
 	if runs, err = e.withBuilds(ctx, base, runs); err != nil {
@@ -146,7 +161,7 @@ func (e *Engine) ended(ctx context.Context, f journal.Fact, change, state string
 
 func (e *Engine) github(r pipeline.Run, more map[string]any) map[string]any {
 	owner, _, _ := strings.Cut(r.Repository, "/")
-	g := map[string]any{"event_name": r.Event, "ref": r.Ref, "ref_name": branch(r.Ref), "ref_type": "branch", "sha": r.Revision, "actor": r.Actor,
+	g := map[string]any{"event_name": r.Event, "ref": r.Ref, "ref_name": branch(r.Ref), "ref_type": refType(r.Ref), "sha": r.Revision, "actor": r.Actor,
 		"triggering_actor": r.Actor, "repository": r.Repository, "repository_id": r.RepositoryID, "repository_owner": owner}
 	for k, v := range more {
 		g[k] = v
@@ -162,9 +177,28 @@ const maxWorkflows = 100
 
 // plan reads the workflows at a revision and plans those that ev starts. A workflow that cannot be run becomes a refused run.
 func (e *Engine) plan(ctx context.Context, base pipeline.Run, at string, ev plan.Event) ([]pipeline.Run, error) {
+	files, err := e.workflows(ctx, base.RepositoryID, at)
+	if err != nil {
+		return nil, err
+	}
+	var runs []pipeline.Run
+	for _, file := range files {
+		content, err := e.Repository.ReadFile(ctx, base.RepositoryID, at, file)
+		if err != nil {
+			return nil, fmt.Errorf("read %s at %s: %w", file, at, err)
+		}
+		if r, ok := e.one(ctx, base, at, file, content, ev); ok {
+			runs = append(runs, r)
+		}
+	}
+	return runs, nil
+}
+
+// workflows lists the workflow files of a revision.
+func (e *Engine) workflows(ctx context.Context, repositoryID, at string) ([]string, error) {
 	var files []string
 	for _, dir := range folders {
-		found, err := e.Repository.List(ctx, base.RepositoryID, at, dir)
+		found, err := e.Repository.List(ctx, repositoryID, at, dir)
 		if err != nil && !fault.Is(err, fault.NotFound) {
 			return nil, fmt.Errorf("list %s at %s: %w", dir, at, err)
 		}
@@ -175,17 +209,7 @@ func (e *Engine) plan(ctx context.Context, base pipeline.Run, at string, ev plan
 		}
 	}
 	slices.Sort(files)
-	var runs []pipeline.Run
-	for _, file := range files[:min(len(files), maxWorkflows)] {
-		content, err := e.Repository.ReadFile(ctx, base.RepositoryID, at, file)
-		if err != nil {
-			return nil, fmt.Errorf("read %s at %s: %w", file, at, err)
-		}
-		if r, ok := e.one(ctx, base, at, file, content, ev); ok {
-			runs = append(runs, r)
-		}
-	}
-	return runs, nil
+	return files[:min(len(files), maxWorkflows)], nil
 }
 
 func (e *Engine) one(ctx context.Context, base pipeline.Run, at, file string, content []byte, ev plan.Event) (pipeline.Run, bool) {
@@ -204,6 +228,13 @@ func (e *Engine) one(ctx context.Context, base pipeline.Run, at, file string, co
 	ev.GitHub = map[string]any{}
 	for k, v := range r.GitHub {
 		ev.GitHub[k] = v
+	}
+	if ev.Vars == nil && e.Settings != nil {
+		vars, err := e.Settings.Vars(ctx, base.RepositoryID, "")
+		if err != nil {
+			slog.ErrorContext(ctx, "variables not read", "repository", base.RepositoryID, "error", err)
+		}
+		ev.Vars = vars
 	}
 	ev.GitHub["workflow"], ev.GitHub["run_id"], ev.GitHub["run_attempt"] = w.Name, string(r.ID), "1"
 	r.GitHub = ev.GitHub
