@@ -39,6 +39,17 @@ func (s *Service) Resume(ctx context.Context, rid RolloutID) (Rollout, error) {
 // Promote goes on to the next step before the judge and the clock would. The reason is recorded.
 func (s *Service) Promote(ctx context.Context, rid RolloutID, reason string) (Rollout, error) {
 	reason = strings.TrimSpace(reason)
+	if err := identity.Check(ctx, "rollout.promote", org); err != nil {
+		return Rollout{}, err
+	}
+	r, err := s.store.Rollout(ctx, rid)
+	if err != nil {
+		return r, err
+	}
+	d, err := s.nextStep(ctx, r)
+	if err != nil {
+		return r, err
+	}
 	return s.command(ctx, "rollout.promote", rid, func(r Rollout) (Move, error) {
 		switch {
 		case reason == "":
@@ -47,6 +58,8 @@ func (s *Service) Promote(ctx context.Context, rid RolloutID, reason string) (Ro
 			return Move{}, fault.New(fault.Invalid, "The reason is longer than 1000 characters. Say it shorter.")
 		case r.State != Baking && r.State != Paused:
 			return Move{}, fault.New(fault.Conflict, "The rollout of %s is %s; there is no step to go on to.", r.Version, words(r.State))
+		case !d.Allow:
+			return Move{}, fault.New(fault.Conflict, "Policy does not let %s go on: %s", r.Version, d.why())
 		}
 		return r.Enter(s.clock(), "promoted", reason, nil), nil
 	})

@@ -64,6 +64,14 @@ type GateDecision struct {
 	Blocks     []Block
 }
 
+// why is the first reason of a no.
+func (d GateDecision) why() string {
+	if len(d.Blocks) == 0 {
+		return "Policy does not let it go on."
+	}
+	return d.Blocks[0].Message
+}
+
 // Target is a place where environments live.
 type Target interface {
 	// Apply makes an environment what it should be, in a while. It returns before that, may be called

@@ -272,17 +272,9 @@ func (s *Service) Enter(ctx context.Context, fence Fence, rid RolloutID, v Verdi
 	if err != nil || r.State != Baking {
 		return err
 	}
-	rel, err := s.store.Release(ctx, r.ReleaseID)
+	d, err := s.nextStep(ctx, r)
 	if err != nil {
 		return err
-	}
-	req := GateRequest{Action: ActionStep, Org: r.Org, ServiceID: r.ServiceID, Service: r.Service, Environment: r.Environment, Release: rel, Rollout: &r, Actor: identity.From(ctx), Time: s.clock()}
-	if declared, err := s.catalog.Declared(ctx, r.ServiceID); err == nil {
-		req.Declared = declared.Environments[r.Environment]
-	}
-	d, err := s.gate.Decide(ctx, req)
-	if err != nil {
-		return fmt.Errorf("ask policy about the next step of %s: %w", rid, err)
 	}
 	return s.change(ctx, fence, rid, func(r Rollout, env Environment) (Move, error) {
 		now := s.clock()
@@ -296,13 +288,26 @@ func (s *Service) Enter(ctx context.Context, fence Fence, rid RolloutID, v Verdi
 		}
 		m := Move{Rollout: r}
 		m.Rollout.Held = true
-		why := "Policy does not let it go on."
-		if len(d.Blocks) > 0 {
-			why = d.Blocks[0].Message
-		}
-		m.say(now, "held", "Held", why, v.Figures)
+		m.say(now, "held", "Held", d.why(), v.Figures)
 		return m, nil
 	}, nil)
+}
+
+// nextStep asks policy whether a rollout may go on: a freeze or a release that turned out bad stops the
+// clock and a person alike.
+func (s *Service) nextStep(ctx context.Context, r Rollout) (d GateDecision, err error) {
+	rel, err := s.store.Release(ctx, r.ReleaseID)
+	if err != nil {
+		return d, err
+	}
+	req := GateRequest{Action: ActionStep, Org: r.Org, ServiceID: r.ServiceID, Service: r.Service, Environment: r.Environment, Release: rel, Rollout: &r, Actor: identity.From(ctx), Time: s.clock()}
+	if declared, err := s.catalog.Declared(ctx, r.ServiceID); err == nil {
+		req.Declared = declared.Environments[r.Environment]
+	}
+	if d, err = s.gate.Decide(ctx, req); err != nil {
+		return d, fmt.Errorf("ask policy about the next step of %s: %w", r.ID, err)
+	}
+	return d, nil
 }
 
 // change loads a rollout and its environment, lets decide move it, and stores the move with its facts,

@@ -31,7 +31,7 @@ type Workload struct {
 	Drain    time.Duration `json:"drain"`
 	Replicas int           `json:"replicas"`
 	Memory   int64         `json:"memory,omitempty"`
-	CPU      float64       `json:"cpu,omitempty"` // processors
+	CPU      float64       `json:"cpu,omitempty"`     // processors
 	Network  string        `json:"network,omitempty"` // egress, none; empty is egress
 }
 

@@ -76,8 +76,15 @@ func (d *declared) lands(t *testing.T, revision, text string) {
 // gate lets in what has been healthy before and what was approved.
 type gate struct {
 	mu       sync.Mutex
+	frozen   string // why no step may begin
 	approved map[string]bool
 	asked    []deploy.GateAction
+}
+
+func (g *gate) freeze(why string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.frozen = why
 }
 
 func (g *gate) Decide(_ context.Context, r deploy.GateRequest) (deploy.GateDecision, error) {
@@ -88,6 +95,9 @@ func (g *gate) Decide(_ context.Context, r deploy.GateRequest) (deploy.GateDecis
 	block := func(rule, message string) {
 		d.Allow = false
 		d.Blocks = append(d.Blocks, deploy.Block{Rule: rule, Message: message})
+	}
+	if r.Action == deploy.ActionStep && g.frozen != "" {
+		block("freeze", g.frozen)
 	}
 	for _, a := range r.After {
 		if !a.Healthy || r.Time.Sub(a.Since) < a.Need {
@@ -363,6 +373,12 @@ func TestPauseHoldsPromoteNeedsAReasonAndResumeGoesOn(t *testing.T) {
 	if got, want := fault.Sentence(err), "Say why 1.1.0 may go on before its time. The reason is recorded."; got != want {
 		t.Errorf("error %q; want %q", got, want)
 	}
+	r.gate.freeze("Production is frozen until Monday.")
+	_, err = r.service.Promote(ann, id, "no traffic at night")
+	if got, want := fault.Sentence(err), "Policy does not let 1.1.0 go on: Production is frozen until Monday."; got != want {
+		t.Errorf("error %q; want %q", got, want)
+	}
+	r.gate.freeze("")
 	if _, err := r.service.Promote(ann, id, "no traffic at night"); err != nil {
 		t.Fatal(err)
 	}

@@ -221,7 +221,7 @@ type pool struct {
 	reason      string
 	restarts    int
 	soft        []string // limits that the machine cannot enforce
-	established bool // once it has been complete, it is never given up
+	established bool     // once it has been complete, it is never given up
 }
 
 // newPool starts keeping. known pools ran before, and are retried for ever.
