@@ -33,6 +33,8 @@ type Config struct {
 	Poll   time.Duration // how long a lost wake-up may delay a run, default 15 s
 	// Room refuses new work while there is no room for it: a fault with a sentence, or nil. See Disk.
 	Room func() error
+	// Select says which of the jobs that a group makes are wanted; nil is all.
+	Select func(*pipeline.JobPlan) bool
 }
 
 // Parts are what the engine works with. Refs, Schedules, Mirrors, Settings, Checks, Builds and Outputs may be nil: nobody mirrors, gives, reports, builds or takes.

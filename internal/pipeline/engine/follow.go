@@ -213,8 +213,7 @@ func (e *Engine) workflows(ctx context.Context, repositoryID, at string) ([]stri
 }
 
 func (e *Engine) one(ctx context.Context, base pipeline.Run, at, file string, content []byte, ev plan.Event) (pipeline.Run, bool) {
-	r := base
-	r.ID, r.Workflow, r.Name, r.State, r.Attempt, r.Created = pipeline.RunID(id.New("run")), file, path.Base(file), pipeline.Pending, 1, time.Now().UTC()
+	r := fresh(base, file)
 	w, diags := spec.Parse(file, content)
 	r.Diagnostics = diags
 	if w == nil {
@@ -224,27 +223,48 @@ func (e *Engine) one(ctx context.Context, base pipeline.Run, at, file string, co
 	if !plan.Triggered(w, ev) {
 		return r, false
 	}
+	return e.made(ctx, r, at, w, content, ev), true
+}
+
+// planned plans one workflow whether its filters let the event start it or not.
+func (e *Engine) planned(ctx context.Context, base pipeline.Run, at, file string, content []byte, ev plan.Event) pipeline.Run {
+	r := fresh(base, file)
+	w, diags := spec.Parse(file, content)
+	if r.Diagnostics = diags; w == nil {
+		return refuse(r, content)
+	}
+	return e.made(ctx, r, at, w, content, ev)
+}
+
+func fresh(base pipeline.Run, file string) pipeline.Run {
+	r := base
+	r.ID, r.Workflow, r.Name, r.State, r.Attempt, r.Created = pipeline.RunID(id.New("run")), file, path.Base(file), pipeline.Pending, 1, time.Now().UTC()
+	return r
+}
+
+// made gives a run its plan, or the reason why there is none.
+func (e *Engine) made(ctx context.Context, r pipeline.Run, at string, w *spec.Workflow, content []byte, ev plan.Event) pipeline.Run {
 	r.Name = w.Name
 	ev.GitHub = map[string]any{}
 	for k, v := range r.GitHub {
 		ev.GitHub[k] = v
 	}
 	if ev.Vars == nil && e.Settings != nil {
-		vars, err := e.Settings.Vars(ctx, base.RepositoryID, "")
+		vars, err := e.Settings.Vars(ctx, r.RepositoryID, "")
 		if err != nil {
-			slog.ErrorContext(ctx, "variables not read", "repository", base.RepositoryID, "error", err)
+			slog.ErrorContext(ctx, "variables not read", "repository", r.RepositoryID, "error", err)
 		}
 		ev.Vars = vars
 	}
 	ev.GitHub["workflow"], ev.GitHub["run_id"], ev.GitHub["run_attempt"] = w.Name, string(r.ID), "1"
 	r.GitHub = ev.GitHub
-	made, more := plan.Make(w, ev, e.lookup(ctx, base.RepositoryID, at))
+	made, more := plan.Make(w, ev, e.lookup(ctx, r.RepositoryID, at))
 	if r.Diagnostics = append(r.Diagnostics, more...); len(more) > 0 {
-		return refuse(r, content), true
+		return refuse(r, content)
 	}
 	r.Plan, r.Title = made.Plan, made.Title
 	jobs(&r)
-	return r, true
+	return r
 }
 
 // refuse ends a run before it began. Its plan names the jobs of the file, so that each of their checks fails; none of them exists.

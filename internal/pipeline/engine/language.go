@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"log/slog"
+	"slices"
 
 	"weir/internal/base/id"
 	"weir/internal/pipeline"
@@ -26,8 +27,14 @@ func (e *Engine) language(ctx context.Context, r *pipeline.Run) pipeline.Languag
 		return q
 	}
 	return pipeline.Language{
-		If:          func(q pipeline.Question) (bool, error) { return expr.Condition(q.Job.If, conditions(with(q))) },
-		Expand:      func(q pipeline.Question) (pipeline.Expansion, error) { return plan.Expand(with(q)) },
+		If: func(q pipeline.Question) (bool, error) { return expr.Condition(q.Job.If, conditions(with(q))) },
+		Expand: func(q pipeline.Question) (pipeline.Expansion, error) {
+			x, err := plan.Expand(with(q))
+			if e.cfg.Select != nil {
+				x.Jobs = slices.DeleteFunc(x.Jobs, func(j pipeline.JobPlan) bool { return !e.cfg.Select(&j) })
+			}
+			return x, err
+		},
 		Outputs:     plan.Outputs,
 		Concurrency: func(q pipeline.Question) (pipeline.Concurrency, error) { return concurrency(with(q)) },
 		ID:          func() pipeline.JobID { return pipeline.JobID(id.New("job")) },
