@@ -242,7 +242,7 @@ func (s *System) openPipeline(ctx context.Context) error {
 		Outputs: s.artifact, Runner: runner, Logs: dir,
 	})
 	tests := testdb.New(s.db)
-	s.pipeline = &pipeline.Service{Store: rows, Logs: dir, Tests: tests, Authorize: authorize, Check: spec.Check, Dispatch: engine.Dispatch, Slots: engine.Slots(), Room: room, Now: time.Now}
+	s.pipeline = &pipeline.Service{Store: rows, Logs: dir, Tests: tests, Blobs: bytes, Authorize: authorize, Check: spec.Check, Dispatch: engine.Dispatch, Slots: engine.Slots(), Room: room, Now: time.Now}
 	s.add(engine, dir, &testresult.Reader{Journal: s.journal, Runs: rows, Logs: dir, Blobs: bytes, Store: tests})
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"weir/internal/base/blob"
 	"weir/internal/base/fault"
 )
 
@@ -17,7 +18,8 @@ type Service struct {
 	Org       string
 	Store     Store
 	Logs      Logs
-	Tests     Tests // nil: none are kept
+	Tests     Tests      // nil: none are kept
+	Blobs     blob.Store // of artifacts; nil: they cannot be opened
 	Authorize Authorize
 	// Check reads one workflow file; spec.Check of this layer.
 	Check func(path string, content []byte) []Diagnostic

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -49,7 +50,7 @@ func TestPagesInChromium(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := serve(t, webtest.New())
+	server := serve(t, webtest.New(t.TempDir()))
 	which := os.Getenv("WEIR_TEST_PAGE")
 	if which == "" {
 		which = "all"
@@ -84,6 +85,19 @@ func TestPagesInChromium(t *testing.T) {
 	}
 	if err := cmd.Wait(); err != nil || !done {
 		t.Fatalf("the browser did not finish: %v; it found %v", err, facts)
+	}
+	for name, value := range facts {
+		if strings.HasPrefix(name, "big: ") {
+			t.Logf("%s: %s", name, value)
+		}
+		if name == "big: the line is in view" && value != "true" {
+			t.Errorf("%s: %s", name, value)
+		}
+		if strings.HasPrefix(name, "big: nodes") {
+			if n, err := strconv.Atoi(value); err != nil || n > 60_000 {
+				t.Errorf("%s: %s; a page of so many elements is slow", name, value)
+			}
+		}
 	}
 	if which != "all" {
 		return

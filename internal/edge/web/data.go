@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"weir/internal/guard/identity"
+	"weir/internal/pipeline"
 )
 
 // Data is everything the pages ask for. The actor is in ctx; what they may not
@@ -15,10 +16,20 @@ type Data interface {
 	Actions
 	Shell(ctx context.Context) (Shell, error)
 	Overview(ctx context.Context) (Overview, error)
-	Runs(ctx context.Context, before string) ([]RunRow, error)
+	Runs(ctx context.Context, f RunFilter) (Runs, error)
 	Run(ctx context.Context, id string) (Run, error)
 	// RunLog returns the log of an attempt in the form of pipeline/logs; attempt 0 is the latest.
 	RunLog(ctx context.Context, run, job string, attempt int, offset int64, follow bool) (io.ReadCloser, error)
+	// LogOutline, LogLines and SearchLog read the same log by line.
+	LogOutline(ctx context.Context, run, job string, attempt int) (pipeline.LogOutline, error)
+	LogLines(ctx context.Context, run, job string, attempt int, from int64, limit int) ([]pipeline.LogLine, error)
+	SearchLog(ctx context.Context, run, job string, attempt int, q pipeline.LogQuery) (pipeline.LogMatches, error)
+	// RunTests lists tests of a run, failures first, with the last outcomes of those that did not just pass.
+	RunTests(ctx context.Context, run string, f pipeline.TestFilter) (Tests, error)
+	TestHistory(ctx context.Context, key string) (pipeline.Test, []pipeline.TestResult, error)
+	// RunArtifacts lists what the jobs of a run have kept; OpenArtifact opens one, a tar or a zip.
+	RunArtifacts(ctx context.Context, run string) ([]RunArtifact, error)
+	OpenArtifact(ctx context.Context, run, name string) (io.ReadCloser, int64, error)
 	Rollouts(ctx context.Context) ([]RolloutRow, error)
 	Rollout(ctx context.Context, id string) (Rollout, error)
 	Changes(ctx context.Context, state string) ([]ChangeRow, error)
@@ -193,6 +204,39 @@ type Split struct {
 	Detail   string
 }
 
+// RunFilter selects runs.
+type RunFilter struct {
+	Repository, Workflow, Branch, State, Actor, Before string
+}
+
+// Any reports whether something is filtered by.
+func (f RunFilter) Any() bool {
+	return f.Repository+f.Workflow+f.Branch+f.State+f.Actor != ""
+}
+
+// Runs is a page of runs.
+type Runs struct {
+	Rows         []RunRow
+	Repositories []string // to choose from
+}
+
+// Tests are tests of a run.
+type Tests struct {
+	Count    pipeline.TestCount
+	Results  []pipeline.TestResult
+	Slowest  []pipeline.TestResult
+	History  map[string][]pipeline.TestResult // by key, the newest first
+	Sources  []string
+	Problems []string
+}
+
+// RunArtifact is a named set of files that a job kept.
+type RunArtifact struct {
+	Name, Job, Digest string
+	Size              int64
+	Created           time.Time
+}
+
 // RunRow is a run in a list.
 type RunRow struct {
 	ID, Title, Workflow, Repository string
@@ -217,11 +261,22 @@ type Run struct {
 	Diagnostics       []Annotation
 	CanCancel         bool
 	CanRerun          bool
+	Tests             pipeline.TestCount
+	Failures          []Failure     // the first tests that failed
+	Typical           time.Duration // median of the runs before it that passed; 0 if there were none
+	TypicalOf         int           // how many
 }
 
-// Job is one job. Needs are the keys of the jobs before it.
+// Failure is a test that failed, with what is known of it from before.
+type Failure struct {
+	Result  pipeline.TestResult
+	History []pipeline.TestResult // before this one, the newest first
+}
+
+// Job is one job. Group is what it is called in the file, shared by the jobs of a matrix; Needs are groups.
 type Job struct {
 	ID, Key, Name     string
+	Group             string
 	Needs             []string
 	State             Status
 	Done              bool
@@ -236,6 +291,7 @@ type Job struct {
 	Release           bool
 	Annotations       []Annotation
 	Summary           string
+	Used              time.Duration // of a runner, over all attempts
 }
 
 // Wait is one thing that something waits for.

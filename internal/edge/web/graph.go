@@ -1,8 +1,12 @@
 package web
 
 import (
+	"cmp"
 	"fmt"
+	"math"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -34,18 +38,89 @@ const (
 	rowHigh  = 37.0
 )
 
+// groupsOf maps what jobs are called in the file to their places.
+func groupsOf(jobs []Job) map[string][]int {
+	of := make(map[string][]int, len(jobs))
+	for i, j := range jobs {
+		of[j.group()] = append(of[j.group()], i)
+	}
+	return of
+}
+
+func (j Job) group() string {
+	if j.Group == "" {
+		return j.Key
+	}
+	return j.Group
+}
+
+// folded are the jobs as a graph of many shows them: one for all that share a name in the file. It stands for the worst of them.
+func folded(jobs []Job) []Job {
+	rank := map[string]int{"bad": 5, "run": 4, "warn": 3, "wait": 2, "off": 1}
+	place := map[string]int{}
+	count := map[string]int{}
+	var out []Job
+	for _, j := range jobs {
+		g := j.group()
+		count[g]++
+		k, ok := place[g]
+		if !ok {
+			place[g] = len(out)
+			j.Group, j.Key = g, g
+			out = append(out, j)
+			continue
+		}
+		f := &out[k]
+		if !j.Started.IsZero() && (f.Started.IsZero() || j.Started.Before(f.Started)) {
+			f.Started = j.Started
+		}
+		if f.Finished = later(f.Finished, j.Finished); !j.Done {
+			f.Done = false
+		}
+		if rank[j.State.Kind] > rank[f.State.Kind] {
+			f.State, f.ID = j.State, j.ID
+		}
+	}
+	for i := range out {
+		if !out[i].Done {
+			out[i].Finished = time.Time{}
+		}
+		if n := count[out[i].Group]; n > 1 {
+			out[i].Key = fmt.Sprintf("%s ×%d", out[i].Group, n)
+		}
+	}
+	return out
+}
+
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
+}
+
+// drawn are the jobs that the graph has a node for; none if there are too many to look at.
+func drawn(r Run) []Job {
+	if len(r.Jobs) <= manyJobs {
+		return r.Jobs
+	}
+	if all := folded(r.Jobs); len(all) <= mostNodes {
+		return all
+	}
+	return nil
+}
+
 // drawGraph lays jobs out from left to right. A job stands one column after the
 // last of those that it needs; lines that another path already implies are left out.
 func drawGraph(jobs []Job, now time.Time, selected string) graph {
-	index := map[string]int{}
-	for i, j := range jobs {
-		index[j.Key] = i
-	}
+	groups := groupsOf(jobs)
 	needs := make([][]int, len(jobs))
 	for i, j := range jobs {
 		for _, n := range j.Needs {
-			if k, ok := index[n]; ok && k != i {
-				needs[i] = append(needs[i], k)
+			for _, k := range groups[n] {
+				if k != i {
+					needs[i] = append(needs[i], k)
+				}
 			}
 		}
 	}
@@ -72,7 +147,7 @@ func drawGraph(jobs []Job, now time.Time, selected string) graph {
 		}
 		apart = min(apart, 300)
 	}
-	critical := criticalPath(jobs, needs, now)
+	critical := criticalPath(jobs, now)
 	place := map[int]int{}
 	for i, j := range jobs {
 		c := column[i]
@@ -142,31 +217,36 @@ func implied(needs [][]int, i, k int) bool {
 
 // criticalPath marks the chain of jobs that decided when the run ended: from the
 // job that ended last back through the need that ended last.
-func criticalPath(jobs []Job, needs [][]int, now time.Time) []bool {
+func criticalPath(jobs []Job, now time.Time) []bool {
 	on := make([]bool, len(jobs))
-	last := func(of []int) int {
-		best, when := -1, time.Time{}
-		for _, i := range of {
-			if jobs[i].Started.IsZero() {
-				continue
-			}
-			end := jobs[i].Finished
-			if end.IsZero() {
-				end = now
-			}
-			if best < 0 || end.After(when) {
-				best, when = i, end
+	end := func(i int) time.Time {
+		if jobs[i].Finished.IsZero() {
+			return now
+		}
+		return jobs[i].Finished
+	}
+	// The last of each group, and of all.
+	last, at := map[string]int{}, -1
+	for i, j := range jobs {
+		if j.Started.IsZero() {
+			continue
+		}
+		if k, ok := last[j.group()]; !ok || end(i).After(end(k)) {
+			last[j.group()] = i
+		}
+		if at < 0 || end(i).After(end(at)) {
+			at = i
+		}
+	}
+	for at >= 0 && !on[at] {
+		on[at] = true
+		next := -1
+		for _, n := range jobs[at].Needs {
+			if k, ok := last[n]; ok && (next < 0 || end(k).After(end(next))) {
+				next = k
 			}
 		}
-		return best
-	}
-	all := make([]int, len(jobs))
-	for i := range all {
-		all[i] = i
-	}
-	for at, steps := last(all), 0; at >= 0 && !on[at] && steps <= len(jobs); steps++ {
-		on[at] = true
-		at = last(needs[at])
+		at = next
 	}
 	return on
 }
@@ -196,6 +276,27 @@ type timeline struct {
 	Ticks []tick
 	Now   string // in percent; "" if the run has ended
 	Clock string
+	More  int // jobs that have no lane
+}
+
+// covered reports whether the word at the present moment would stand over a tick's.
+func (t timeline) covered(k tick) bool {
+	return t.Now != "" && math.Abs(percent(t.Now)-percent(k.X)) < 8
+}
+
+func (t timeline) nowAnchor() string {
+	switch at := percent(t.Now); {
+	case at < 6:
+		return "start"
+	case at > 94:
+		return "end"
+	}
+	return "middle"
+}
+
+func percent(s string) float64 {
+	f, _ := strconv.ParseFloat(strings.TrimSuffix(s, "%"), 64)
+	return f
 }
 
 type lane struct {
@@ -207,6 +308,36 @@ type lane struct {
 }
 
 type tick struct{ X, Text, Anchor string }
+
+// lanes are the jobs that the timeline shows: all, or of many those that decide, fail or run, and the longest.
+func lanes(r Run, critical []bool) []int {
+	all := make([]int, len(r.Jobs))
+	for i := range all {
+		all[i] = i
+	}
+	if len(all) <= manyJobs {
+		return all
+	}
+	weight := func(i int) time.Duration {
+		j := r.Jobs[i]
+		w := ran(j, r.Now)
+		switch {
+		case critical[i]:
+			w += 3e6 * time.Second
+		case j.State.Kind == "bad":
+			w += 2e6 * time.Second
+		case j.State.Kind == "run":
+			w += 1e6 * time.Second
+		}
+		return w
+	}
+	slices.SortStableFunc(all, func(a, b int) int { return cmp.Compare(weight(b), weight(a)) })
+	all = all[:manyJobs]
+	slices.SortFunc(all, func(a, b int) int {
+		return cmp.Or(r.Jobs[a].Started.Compare(r.Jobs[b].Started), cmp.Compare(a, b))
+	})
+	return all
+}
 
 func drawTimeline(r Run) timeline {
 	var t timeline
@@ -233,20 +364,11 @@ func drawTimeline(r Run) timeline {
 		}
 		t.Ticks = append(t.Ticks, tick{share(at(d)), tickText(d, step), anchor})
 	}
-	index := map[string]int{}
-	for i, j := range r.Jobs {
-		index[j.Key] = i
-	}
-	needs := make([][]int, len(r.Jobs))
-	for i, j := range r.Jobs {
-		for _, n := range j.Needs {
-			if k, ok := index[n]; ok {
-				needs[i] = append(needs[i], k)
-			}
-		}
-	}
-	critical := criticalPath(r.Jobs, needs, r.Now)
-	for i, j := range r.Jobs {
+	critical := criticalPath(r.Jobs, r.Now)
+	shown := lanes(r, critical)
+	t.More = len(r.Jobs) - len(shown)
+	for _, i := range shown {
+		j := r.Jobs[i]
 		l := lane{Job: j, Critical: critical[i]}
 		switch {
 		case !j.Started.IsZero():

@@ -1,271 +1,296 @@
 package web
 
 import (
-	"bufio"
-	"bytes"
+	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"html"
-	"io"
+	"net/url"
 	"strconv"
 	"strings"
-	"time"
+
+	"weir/internal/pipeline"
 )
 
-// maxShown is how many lines of a log a page shows; the raw log has all.
-const maxShown = 5000
+const (
+	wholeLog  = 1200 // a log of so many lines is in its page at once
+	window    = 400  // of a longer one, so many lines of the step that matters are
+	pageLines = 1000 // most lines of one fragment
+)
 
-// logStep is one step of a log, with its lines as HTML.
-type logStep struct {
-	Number  int
-	Name    string
-	State   Status
-	Began   time.Time
-	Ended   time.Time
-	Lines   []string
-	Dropped int // lines that are not shown
-}
-
-// logView reads a log line by line and knows where in it it is, so that it can
-// render a whole log or go on with one that a page already shows.
+// logView is what a page shows of one log: its steps, each with the lines that are in the page and gaps for the others. A gap
+// is a link to a page that has its first lines; the script fetches what the reader scrolls to.
 type logView struct {
-	Steps    []*logStep
-	Offset   int64 // bytes read
-	Line     int   // lines numbered
-	First    int   // number of the first line that looks like an error
-	Ended    bool
-	state    string
-	shown    int
-	Warnings int
+	Base    string // path of the log: the raw text is there, lines, search and live below
+	Page    string // path of the page that shows it, with the job and the attempt
+	Outline pipeline.LogOutline
+	Steps   []logStep
+	Target  int64 // the line that the reader asked for
 }
 
-// piece is something to put into a page that shows the log.
-type piece struct {
-	Op   string `json:"op"` // append or replace
-	Into string `json:"into"`
-	HTML string `json:"html"`
+// logStep is one step with a part of its lines.
+type logStep struct {
+	pipeline.LogStep
+	Open  bool
+	Parts []logPart
 }
 
-// read takes everything that r has.
-func (v *logView) read(r io.Reader) error {
-	in := bufio.NewReaderSize(r, 64<<10)
-	for {
-		line, err := in.ReadBytes('\n')
-		if err == nil {
-			v.take(line)
+// logPart is a run of lines: in the page, or a gap.
+type logPart struct {
+	From, To int64
+	Lines    []pipeline.LogLine // nil: a gap
+}
+
+// steps cuts an outline into steps: what comes before the first is the runner getting ready.
+func steps(o pipeline.LogOutline) []logStep {
+	var out []logStep
+	next := int64(1)
+	for _, s := range o.Steps {
+		if s.From > next && len(out) == 0 {
+			out = append(out, logStep{LogStep: pipeline.LogStep{Step: pipeline.Step{Name: "Set up", State: "setup"}, From: next, To: s.From - 1}})
+		}
+		out = append(out, logStep{LogStep: s})
+		next = s.To + 1
+	}
+	if len(out) == 0 && o.Lines > 0 {
+		out = append(out, logStep{LogStep: pipeline.LogStep{Step: pipeline.Step{Name: "Set up", State: "setup"}, From: 1, To: o.Lines}})
+	}
+	return out
+}
+
+// plan says which lines are in the page: all of a short log; of a long one those around the target, else those around the first
+// error of what failed, else the end of what runs.
+func (v *logView) plan() {
+	v.Steps = steps(v.Outline)
+	short := v.Outline.Lines <= wholeLog
+	for i := range v.Steps {
+		s := &v.Steps[i]
+		state := stateOf(string(s.State)).Kind
+		s.Open = state == "bad" || state == "run" || i == len(v.Steps)-1 && !v.Outline.Ended
+		from, to := s.From, s.To
+		switch {
+		case v.Target >= s.From && v.Target <= s.To:
+			s.Open = true
+			if !short {
+				from, to = max(s.From, v.Target-window/4), min(s.To, v.Target+window)
+			}
+		case short:
+		case state == "bad" && v.Target == 0:
+			at := s.To
+			for _, e := range v.Outline.Errors {
+				if e >= s.From && e <= s.To {
+					at = min(s.To, e+window/2)
+					break
+				}
+			}
+			from, to = max(s.From, at-window), at
+		case s.Open && v.Target == 0:
+			from = max(s.From, s.To-window)
+		default:
+			s.Parts = []logPart{{From: s.From, To: s.To}}
 			continue
 		}
-		// A line without its end is being written; it is read again later.
-		if errors.Is(err, io.EOF) {
-			return nil
+		if from > s.From {
+			s.Parts = append(s.Parts, logPart{From: s.From, To: from - 1})
 		}
-		return err
+		s.Parts = append(s.Parts, logPart{From: from, To: to, Lines: []pipeline.LogLine{}})
+		if to < s.To {
+			s.Parts = append(s.Parts, logPart{From: to + 1, To: s.To})
+		}
 	}
 }
 
-// take reads one line, with its end, and returns what a page that shows the log
-// must change.
-func (v *logView) take(raw []byte) []piece {
-	v.Offset += int64(len(raw))
-	at, tag, text, ok := parseLogLine(bytes.TrimRight(raw, "\n"))
-	if !ok {
-		return nil
-	}
-	switch tag {
-	case '+':
-		var s struct {
-			Number int    `json:"number"`
-			Name   string `json:"name"`
-		}
-		if json.Unmarshal([]byte(text), &s) != nil {
-			return nil
-		}
-		step := v.begin(s.Number, s.Name, at)
-		return []piece{{"append", "log-steps", stepHTML(step, true)}}
-	case '-':
-		var s struct {
-			Number   int       `json:"number"`
-			Name     string    `json:"name"`
-			State    string    `json:"state"`
-			Reason   string    `json:"reason"`
-			Started  time.Time `json:"started"`
-			Finished time.Time `json:"finished"`
-		}
-		if json.Unmarshal([]byte(text), &s) != nil {
-			return nil
-		}
-		step := v.find(s.Number)
-		var out []piece
-		if step == nil {
-			step = v.begin(s.Number, s.Name, at)
-			out = append(out, piece{"append", "log-steps", stepHTML(step, false)})
-		}
-		step.State, step.Ended = stateOf(s.State), at
-		if !s.Finished.IsZero() && !s.Started.IsZero() {
-			step.Began, step.Ended = s.Started, s.Finished
-		}
-		if s.Reason != "" && s.State != "success" {
-			out = append(out, v.add(step, at, "err", html.EscapeString(s.Reason)))
-		}
-		return append(out, piece{"replace", fmt.Sprintf("sum-%d", step.Number), summaryHTML(step)})
-	case '=':
-		v.Ended, v.state = true, text
-		return nil
-	}
-	step := v.last(at)
-	var out []piece
-	if len(v.Steps) == 1 && len(step.Lines) == 0 && step.Number == 0 {
-		out = append(out, piece{"append", "log-steps", stepHTML(step, true)})
-	}
-	class, body := lineOf(tag, text)
-	if tag == ']' {
-		return out
-	}
-	if class == "err" && v.First == 0 {
-		v.First = v.Line + 1
-	}
-	return append(out, v.add(step, at, class, body))
-}
-
-// lineOf renders the text of one line and says what it is.
-func lineOf(tag byte, text string) (class, body string) {
-	switch tag {
-	case '[':
-		return "group", `<i class="bold">` + html.EscapeString(printable(text)) + `</i>`
-	case '#':
-		return "", `<i class="dim">` + html.EscapeString(printable(text)) + `</i>`
-	case '!':
-		var a struct {
-			Level, Message, File, Title string
-			Line                        int
-		}
-		if json.Unmarshal([]byte(text), &a) != nil {
-			return "", html.EscapeString(printable(text))
-		}
-		place := ""
-		if a.File != "" {
-			place = a.File
-			if a.Line > 0 {
-				place += ":" + strconv.Itoa(a.Line)
+// fill reads the lines that are in the page.
+func (v *logView) fill(read func(from int64, limit int) ([]pipeline.LogLine, error)) error {
+	for i := range v.Steps {
+		for k := range v.Steps[i].Parts {
+			p := &v.Steps[i].Parts[k]
+			if p.Lines == nil {
+				continue
 			}
-			place += ": "
-		}
-		colour := map[string]string{"error": "red", "warning": "yellow"}[a.Level]
-		if a.Level == "error" {
-			class = "err"
-		}
-		return class, `<i class="` + strings.TrimSpace(colour+" bold") + `">` + html.EscapeString(a.Level) + `</i> ` + html.EscapeString(printable(place+a.Message))
-	}
-	body = ansi(text)
-	switch plain := strings.TrimSpace(text); {
-	case strings.HasPrefix(plain, "--- FAIL"), strings.HasPrefix(plain, "FAIL"), strings.HasPrefix(plain, "panic: "), strings.HasPrefix(plain, "Error:"):
-		return "err", body
-	}
-	return "", body
-}
-
-func (v *logView) begin(n int, name string, at time.Time) *logStep {
-	s := &logStep{Number: n, Name: name, State: Status{"run", "Running"}, Began: at}
-	v.Steps = append(v.Steps, s)
-	return s
-}
-
-func (v *logView) find(n int) *logStep {
-	for _, s := range v.Steps {
-		if s.Number == n {
-			return s
+			lines, err := read(p.From, int(p.To-p.From+1))
+			if err != nil {
+				return err
+			}
+			p.Lines = lines
 		}
 	}
 	return nil
 }
 
-// last is the step that a line belongs to; what comes before the first step is
-// the runner getting ready.
-func (v *logView) last(at time.Time) *logStep {
-	if len(v.Steps) == 0 {
-		s := v.begin(0, "Set up", at)
-		s.State = Status{"off", "From the runner"}
-		return s
+// firstError is the number of the first line that says that something failed; 0 if none does.
+func (v *logView) firstError() int64 {
+	if len(v.Outline.Errors) == 0 {
+		return 0
 	}
-	return v.Steps[len(v.Steps)-1]
+	return v.Outline.Errors[0]
 }
 
-func (v *logView) add(s *logStep, at time.Time, class, body string) piece {
-	v.Line++
-	n := strconv.Itoa(v.Line)
+// lineURL is a page that has a line.
+func (v *logView) lineURL(n int64) string {
+	return fmt.Sprintf("%s&line=%d#L%d", v.Page, n, n)
+}
+
+// HTML is the whole log.
+func (v *logView) HTML() string {
+	var b strings.Builder
+	for _, s := range v.Steps {
+		b.WriteString(v.step(s))
+	}
+	return b.String()
+}
+
+func (v *logView) step(s logStep) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, `<details id="step-%d" data-from="%d" data-to="%d"`, s.Number, s.From, s.To)
+	if s.Open {
+		b.WriteString(" open")
+	}
+	b.WriteString(">" + summaryHTML(s.Step))
+	fmt.Fprintf(&b, `<div class="parts" id="parts-%d">`, s.Number)
+	for _, p := range s.Parts {
+		if p.Lines == nil {
+			b.WriteString(v.gap(p))
+		} else {
+			b.WriteString(linesHTML(p.From, p.To, p.Lines, v.Outline.Groups))
+		}
+	}
+	b.WriteString("</div></details>")
+	return b.String()
+}
+
+func (v *logView) gap(p logPart) string {
+	return fmt.Sprintf(`<a class="gap" data-from="%d" data-to="%d" href="%s">Lines %s to %s</a>`, p.From, p.To, html.EscapeString(v.lineURL(p.From)), number(p.From), number(p.To))
+}
+
+// linesHTML is a run of lines.
+func linesHTML(from, to int64, lines []pipeline.LogLine, groups []pipeline.LogGroup) string {
+	ends := map[int64]int64{}
+	for _, g := range groups {
+		if g.From >= from && g.From <= to {
+			ends[g.From] = g.To
+		}
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, `<ol class="lines" data-from="%d" data-to="%d">`, from, to)
+	for _, l := range lines {
+		b.WriteString(lineHTML(l, ends[l.Number]))
+	}
+	b.WriteString("</ol>")
+	return b.String()
+}
+
+// lineHTML is one line; nothing for the marks that a reader does not see. A group is known to end at a line if fold is not 0.
+func lineHTML(l pipeline.LogLine, fold int64) string {
+	class, body, ok := lineOf(l)
+	if !ok {
+		return ""
+	}
+	n := strconv.FormatInt(l.Number, 10)
+	attr := ""
+	if l.Kind == pipeline.LogGroupKind {
+		attr = fmt.Sprintf(` data-fold="%d"`, fold)
+	}
 	if class != "" {
 		class = ` class="` + class + `"`
 	}
-	li := `<li id="L` + n + `"` + class + `><a href="#L` + n + `" aria-label="Line ` + n + `">` + n + `</a><code><i class="dim">` + at.UTC().Format("15:04:05.000") + `</i> ` + body + "</code></li>"
-	s.Lines = append(s.Lines, li)
-	v.shown++
-	if v.shown > maxShown {
-		v.forget(maxShown / 5)
-	}
-	return piece{"append", "lines-" + strconv.Itoa(s.Number), li}
+	return `<li id="L` + n + `"` + class + attr + `><a href="#L` + n + `" aria-label="Line ` + n + `">` + n + `</a><code><i class="dim">` + l.At.UTC().Format("15:04:05.000") + `</i> ` + body + "</code></li>"
 }
 
-// forget drops the oldest lines that are shown.
-func (v *logView) forget(n int) {
-	for _, s := range v.Steps {
-		k := min(n, len(s.Lines))
-		s.Lines, s.Dropped = s.Lines[k:], s.Dropped+k
-		n, v.shown = n-k, v.shown-k
-		if n == 0 {
-			return
+// lineOf renders the text of one line and says what it is.
+func lineOf(l pipeline.LogLine) (class, body string, ok bool) {
+	switch l.Kind {
+	case pipeline.LogBegin, pipeline.LogDone, pipeline.LogEndGroup:
+		return "", "", false
+	case pipeline.LogEnd:
+		var s pipeline.Step
+		if json.Unmarshal([]byte(l.Text), &s) != nil || s.Reason == "" || s.State == pipeline.Success {
+			return "", "", false
 		}
+		return "err", html.EscapeString(printable(s.Reason)), true
+	case pipeline.LogGroupKind:
+		return "group", `<i class="bold">` + html.EscapeString(printable(l.Text)) + `</i>`, true
+	case pipeline.LogSystem:
+		return "", `<i class="dim">` + html.EscapeString(printable(l.Text)) + `</i>`, true
+	case pipeline.LogAnnotation:
+		class, body = annotationLine(l.Text)
+		return class, body, true
 	}
+	body = ansi(l.Text)
+	switch plain := strings.TrimSpace(l.Text); {
+	case strings.HasPrefix(plain, "--- FAIL"), strings.HasPrefix(plain, "FAIL"), strings.HasPrefix(plain, "panic: "), strings.HasPrefix(plain, "Error:"):
+		return "err", body, true
+	}
+	return "", body, true
+}
+
+func annotationLine(text string) (class, body string) {
+	var a pipeline.Annotation
+	if json.Unmarshal([]byte(text), &a) != nil {
+		return "", html.EscapeString(printable(text))
+	}
+	place := ""
+	if a.File != "" {
+		place = a.File + lineSuffix(a.Line) + ": "
+	}
+	if a.Title != "" {
+		place += a.Title + ": "
+	}
+	colour := map[string]string{"error": "red", "warning": "yellow"}[a.Level]
+	if a.Level == "error" {
+		class = "err"
+	}
+	return class, `<i class="` + strings.TrimSpace(colour+" bold") + `">` + html.EscapeString(a.Level) + `</i> ` + html.EscapeString(printable(place+a.Message))
 }
 
 // summaryHTML is the line that folds a step.
-func summaryHTML(s *logStep) string {
+func summaryHTML(s pipeline.Step) string {
+	state := stateOf(string(s.State))
 	run := ""
-	if !s.Ended.IsZero() {
-		run = took(s.Ended.Sub(s.Began))
-	} else if s.State.Kind == "run" {
-		run = "since " + s.Began.UTC().Format("15:04:05")
+	switch {
+	case s.State == "setup":
+		state = Status{"off", "From the runner"}
+	case !s.Finished.IsZero() && !s.Started.IsZero():
+		run = took(s.Finished.Sub(s.Started))
+	case state.Kind == "run":
+		run = "since " + s.Started.UTC().Format("15:04:05")
 	}
 	return fmt.Sprintf(`<summary id="sum-%d"><svg class="i" aria-hidden="true"><use href="#i-right"/></svg><span class="st st-%s"><svg class="g" aria-hidden="true"><use href="#g-%s"/></svg><span class="sr">%s</span></span><span>%s</span><span class="took num">%s</span></summary>`,
-		s.Number, s.State.Kind, s.State.Kind, html.EscapeString(s.State.Word), html.EscapeString(printable(s.Name)), run)
+		s.Number, state.Kind, state.Kind, html.EscapeString(state.Word), html.EscapeString(printable(s.Name)), run)
 }
 
-// stepHTML is a step with its lines.
-func stepHTML(s *logStep, open bool) string {
-	var b strings.Builder
-	fmt.Fprintf(&b, `<details id="step-%d"`, s.Number)
-	if open {
-		b.WriteString(" open")
+// readLog reads what a page shows of a log.
+func (s *Site) readLog(ctx context.Context, v *runView, line int64) {
+	v.Log.Base = fmt.Sprintf("/runs/%s/log/%s/%d", url.PathEscape(v.Run.ID), url.PathEscape(v.Job.ID), v.Attempt)
+	v.Log.Page = fmt.Sprintf("/runs/%s?job=%s&attempt=%d", url.PathEscape(v.Run.ID), url.QueryEscape(v.Job.ID), v.Attempt)
+	v.Log.Target = line
+	if v.Job.Attempts == 0 {
+		v.LogMissing = "No log yet: the job has not started."
+		if v.Job.Done {
+			v.LogMissing = "No log: the job did not run."
+			if v.Job.Reason != "" {
+				v.LogMissing += " " + v.Job.Reason
+			}
+		}
+	} else if o, err := s.data.LogOutline(ctx, v.Run.ID, v.Job.ID, v.Attempt); err != nil {
+		v.LogMissing = s.sentence(ctx, err)
+	} else {
+		v.Log.Outline = o
+		v.Log.plan()
+		err := v.Log.fill(func(from int64, limit int) ([]pipeline.LogLine, error) {
+			return s.data.LogLines(ctx, v.Run.ID, v.Job.ID, v.Attempt, from, limit)
+		})
+		if err != nil {
+			v.LogMissing = s.sentence(ctx, err)
+		}
 	}
-	b.WriteString(">" + summaryHTML(s))
-	if s.Dropped > 0 {
-		fmt.Fprintf(&b, `<p class="dropped sub">%s earlier lines are in the raw log.</p>`, number(s.Dropped))
+	if !v.Job.Done && v.Attempt >= v.Job.Attempts {
+		step := 0
+		if n := len(v.Log.Steps); n > 0 {
+			step = v.Log.Steps[n-1].Number
+		}
+		v.Follow = fmt.Sprintf("%s/live?offset=%d&line=%d&step=%d", v.Log.Base, v.Log.Outline.Bytes, v.Log.Outline.Lines, step)
 	}
-	fmt.Fprintf(&b, `<ol class="lines" id="lines-%d">%s</ol></details>`, s.Number, strings.Join(s.Lines, "\n"))
-	return b.String()
-}
-
-// HTML is the whole log. Steps that went well are folded, the others are open.
-func (v *logView) HTML() string {
-	var b strings.Builder
-	for i, s := range v.Steps {
-		open := s.State.Kind == "bad" || s.State.Kind == "run" || (i == len(v.Steps)-1 && !v.Ended)
-		b.WriteString(stepHTML(s, open))
-	}
-	return b.String()
-}
-
-// parseLogLine reads `<unix microseconds> <tag> <text>`.
-func parseLogLine(b []byte) (at time.Time, tag byte, text string, ok bool) {
-	ts, rest, found := bytes.Cut(b, []byte(" "))
-	us, err := strconv.ParseInt(string(ts), 10, 64)
-	if !found || err != nil || len(rest) < 1 {
-		return time.Time{}, 0, "", false
-	}
-	if len(rest) > 2 {
-		text = string(rest[2:])
-	}
-	return time.UnixMicro(us).UTC(), rest[0], text, true
 }
 
 // stateOf shows a state of the pipeline.

@@ -3,7 +3,6 @@ package web
 import (
 	"context"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -13,6 +12,7 @@ import (
 	"github.com/a-h/templ"
 
 	"weir/internal/base/fault"
+	"weir/internal/pipeline"
 )
 
 // both renders one component after the other.
@@ -33,35 +33,51 @@ func (s *Site) overview(r *http.Request) (page, error) {
 const runsShown = 50
 
 func (s *Site) runs(r *http.Request) (page, error) {
-	rows, err := s.data.Runs(r.Context(), r.URL.Query().Get("before"))
+	q := r.URL.Query()
+	get := func(k string) string { v := strings.TrimSpace(q.Get(k)); return v[:min(len(v), 200)] }
+	f := RunFilter{Repository: get("repository"), Workflow: get("workflow"), Branch: get("branch"), State: get("state"), Actor: get("actor"), Before: get("before")}
+	v, err := s.data.Runs(r.Context(), f)
 	if err != nil {
 		return page{}, err
 	}
-	more := ""
-	if len(rows) >= runsShown {
-		more = rows[len(rows)-1].ID
+	list := runList{Runs: v, Filter: f}
+	if len(v.Rows) >= runsShown {
+		next := f
+		next.Before = v.Rows[len(v.Rows)-1].ID
+		list.More = next.url("/runs")
 	}
-	return page{title: "Runs", nav: "runs", crumbs: []Link{{Text: "Runs"}}, body: runsPage(rows, now(), more)}, nil
+	return page{title: "Runs", nav: "runs", crumbs: []Link{{Text: "Runs"}}, body: runsPage(list, now()), path: string(f.url("/runs/live")), topics: []string{"runs"}, slow: true,
+		parts: []part{{"runs-rows", runsRows(list, now())}}}, nil
 }
 
 func (s *Site) run(r *http.Request) (page, error) {
-	ctx, id := r.Context(), r.PathValue("id")
+	ctx, id, q := r.Context(), r.PathValue("id"), r.URL.Query()
 	run, err := s.data.Run(ctx, id)
 	if err != nil {
 		return page{}, err
 	}
-	v := runView{Run: run, Job: pick(run, r.URL.Query().Get("job"))}
-	v.Attempt, _ = strconv.Atoi(r.URL.Query().Get("attempt"))
+	v := runView{Run: run, Job: pick(run, q.Get("job")), Tab: tabOf(q.Get("tab")), Query: strings.TrimSpace(q.Get("q")), JobState: q.Get("jobs"), JobText: strings.TrimSpace(q.Get("find"))}
+	v.Page, _ = strconv.Atoi(q.Get("page"))
+	v.Attempt, _ = strconv.Atoi(q.Get("attempt"))
 	if v.Attempt < 1 || v.Attempt > v.Job.Attempts {
 		v.Attempt = max(1, v.Job.Attempts)
 	}
 	if v.Attempt == v.Job.Attempts {
 		v.Summary = v.Job.Summary
 	}
+	stream := url.Values{"job": {v.Job.ID}}
+	for k, text := range map[string]string{"jobs": v.JobState, "find": v.JobText, "page": q.Get("page")} {
+		if text != "" {
+			stream.Set(k, text)
+		}
+	}
 	p := page{title: run.Title, nav: "runs", crumbs: []Link{{Text: "Runs", Href: "/runs"}, {Text: run.Repository + " " + run.Workflow}},
-		path: "/runs/" + url.PathEscape(id) + "/live?job=" + url.QueryEscape(v.Job.ID), topics: []string{"run:" + id}, over: !run.Live}
+		path: "/runs/" + url.PathEscape(id) + "/live?" + stream.Encode(), topics: []string{"run:" + id}, over: !run.Live, slow: len(run.Jobs) > manyJobs}
 	if !strings.HasSuffix(r.URL.Path, "/live") && v.Job.ID != "" {
-		s.readLog(ctx, &v)
+		line, _ := strconv.ParseInt(q.Get("line"), 10, 64)
+		if err := s.readTab(ctx, &v, line); err != nil {
+			return page{}, err
+		}
 	}
 	p.body = runPage(v)
 	p.parts = []part{{"run-head", runHead(v)}, {"run-strip", runStrip(v)}, {"run-why", runWhy(v)}, {"run-jobs", runJobs(v)}}
@@ -71,49 +87,33 @@ func (s *Site) run(r *http.Request) (page, error) {
 	return p, nil
 }
 
-// readLog reads what there is of the log that a page shows, and says where the
-// rest of it will come from.
-func (s *Site) readLog(ctx context.Context, v *runView) {
-	base := fmt.Sprintf("/runs/%s/log/%s/%d", url.PathEscape(v.Run.ID), url.PathEscape(v.Job.ID), v.Attempt)
-	v.Raw = base
-	if v.Job.Attempts == 0 {
-		v.LogMissing = "No log yet: the job has not started."
-		if v.Job.Done {
-			v.LogMissing = "No log: the job did not run."
-			if v.Job.Reason != "" {
-				v.LogMissing += " " + v.Job.Reason
-			}
+// readTab reads what the chosen tab shows.
+func (s *Site) readTab(ctx context.Context, v *runView, line int64) (err error) {
+	switch v.Tab {
+	case "tests":
+		f := pipeline.TestFilter{Text: v.Query, Limit: 100}
+		if len(f.Text) > 200 {
+			f.Text = f.Text[:200]
 		}
-	} else if log, err := s.data.RunLog(ctx, v.Run.ID, v.Job.ID, v.Attempt, 0, false); err != nil {
-		v.LogMissing = s.sentence(ctx, err)
-	} else {
-		err = v.Log.read(log)
-		_ = log.Close()
-		if err != nil {
-			v.LogMissing = s.sentence(ctx, err)
+		v.Tests, err = s.data.RunTests(ctx, v.Run.ID, f)
+	case "artifacts":
+		v.Artifacts, err = s.data.RunArtifacts(ctx, v.Run.ID)
+	case "log":
+		s.readLog(ctx, v, line)
+		if v.Query != "" && v.LogMissing == "" {
+			v.Found, err = s.data.SearchLog(ctx, v.Run.ID, v.Job.ID, v.Attempt, pipeline.LogQuery{Text: v.Query[:min(len(v.Query), 200)], Limit: 50})
 		}
 	}
-	if !v.Job.Done && v.Attempt >= v.Job.Attempts {
-		v.Follow = fmt.Sprintf("%s/live?offset=%d", base, v.Log.Offset)
-	}
+	return err
 }
 
-// rawLog is the log as text, without the marks.
-func (s *Site) rawLog(w http.ResponseWriter, r *http.Request) {
-	attempt, err := strconv.Atoi(r.PathValue("attempt"))
+// test is one test over time.
+func (s *Site) test(r *http.Request) (page, error) {
+	t, all, err := s.data.TestHistory(r.Context(), r.PathValue("key"))
 	if err != nil {
-		s.fail(w, r, fault.New(fault.NotFound, "There is no such attempt."))
-		return
+		return page{}, err
 	}
-	log, err := s.data.RunLog(r.Context(), r.PathValue("id"), r.PathValue("job"), attempt, 0, false)
-	if err != nil {
-		s.fail(w, r, err)
-		return
-	}
-	defer log.Close()
-	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	w.Header().Set("Content-Disposition", `inline; filename="job.log"`)
-	_, _ = io.Copy(w, log)
+	return page{title: t.Name, nav: "runs", crumbs: []Link{{Text: "Runs", Href: "/runs"}, {Text: t.Name}}, body: testPage(t, all, now())}, nil
 }
 
 func (s *Site) rollouts(r *http.Request) (page, error) {

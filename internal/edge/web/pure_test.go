@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"weir/internal/guard/identity"
+	"weir/internal/pipeline"
 )
 
 var t0 = time.Date(2026, 11, 23, 9, 0, 0, 0, time.UTC)
@@ -135,23 +136,109 @@ func TestANSIKeepsColoursAndNothingElse(t *testing.T) {
 	}
 }
 
-func TestLogKeepsTheEndOfALongLog(t *testing.T) {
-	var b strings.Builder
-	fmt.Fprintln(&b, `1 + {"number":1,"name":"Build"}`)
-	for i := range maxShown + 100 {
-		fmt.Fprintf(&b, "2 | line %d\n", i)
+func TestOfALongLogThePageHasWhatMattersAndGapsForTheRest(t *testing.T) {
+	const n = 1_000_000
+	o := pipeline.LogOutline{Lines: n + 3, Errors: []int64{700_000}, Steps: []pipeline.LogStep{
+		{Step: pipeline.Step{Number: 1, Name: "Build", State: pipeline.Success}, From: 2, To: 1000}, {Step: pipeline.Step{Number: 2, Name: "Test", State: pipeline.Failure}, From: 1001, To: n + 3}}}
+	page := func(target int64) (in [][2]int64, gaps [][2]int64, lines int64) {
+		v := logView{Outline: o, Target: target}
+		v.plan()
+		for _, s := range v.Steps {
+			at := s.From
+			for _, p := range s.Parts {
+				if p.From != at {
+					t.Errorf("target %d: lines %d to %d are nowhere", target, at, p.From-1)
+				}
+				at = p.To + 1
+				if p.Lines == nil {
+					gaps = append(gaps, [2]int64{p.From, p.To})
+				} else {
+					in, lines = append(in, [2]int64{p.From, p.To}), lines+p.To-p.From+1
+				}
+			}
+			if at != s.To+1 {
+				t.Errorf("target %d: step %d ends at %d; want %d", target, s.Number, at-1, s.To)
+			}
+		}
+		return in, gaps, lines
 	}
-	b.WriteString("3 | cut o") // being written
-	var v logView
-	if err := v.read(strings.NewReader(b.String())); err != nil {
+	for target, holds := range map[int64]int64{0: 700_000, 500: 500, 1001: 1001, n: n} {
+		in, gaps, lines := page(target)
+		ok := false
+		for _, r := range in {
+			ok = ok || holds >= r[0] && holds <= r[1]
+		}
+		if !ok || lines > 2*window || len(gaps) == 0 {
+			t.Errorf("target %d: the page has %v and %d gaps; want line %d in it, and few lines", target, in, len(gaps), holds)
+		}
+	}
+}
+
+func TestLiveLinesAreCountedWhenThereAreTooMany(t *testing.T) {
+	tl := teller{line: 10, step: 1}
+	for i := range floodLines + 50 {
+		tl.take(fmt.Appendf(nil, "1000000 | line %d\n", i))
+	}
+	tl.take([]byte(`2000000 - {"number":1,"name":"x","state":"success"}` + "\n"))
+	got := tl.close()
+	if len(got) != 2 || !got[0].Many || got[0].HTML != "" || got[0].From != 11 || got[0].To != 10+floodLines+51 || got[1].Op != "sum" {
+		t.Errorf("pieces %+v", got)
+	}
+	tl.take([]byte("3000000 | <b>\n"))
+	if got := tl.close(); len(got) != 1 || got[0].Many || !strings.Contains(got[0].HTML, "&lt;b&gt;") || !strings.Contains(got[0].HTML, fmt.Sprintf(`data-from="%d"`, 12+floodLines+50)) {
+		t.Errorf("a piece after a flood is %+v", got)
+	}
+}
+
+func TestASummaryIsRenderedAndCleaned(t *testing.T) {
+	got := markdown("# Hi\n\n| a |\n|---|\n| <script>alert(1)</script>x |\n\n[l](javascript:alert(1)) [ok](https://example.com) <img src=x onerror=alert(1)> <a id=main href=\"/x\" onclick=y>k</a> <details><summary>s</summary>t</details>\n\n<form action=/x><input></form><style>*{}</style>")
+	for _, bad := range []string{"<script", "javascript:", "onerror", "onclick", "<img", "<form", "<input", "<style", "id="} {
+		if strings.Contains(got, bad) {
+			t.Errorf("%q is left in %s", bad, got)
+		}
+	}
+	for _, want := range []string{"<h1>Hi</h1>", "<td>x</td>", `href="https://example.com"`, "<details><summary>s</summary>"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("%q is missing in %s", want, got)
+		}
+	}
+}
+
+func TestTenThousandJobsAreDrawnAsFew(t *testing.T) {
+	r := Run{RunRow: RunRow{Created: t0.Add(-time.Hour)}, Now: t0}
+	for g := range 40 {
+		for k := range 250 {
+			j := Job{ID: fmt.Sprintf("job_%d_%d", g, k), Key: fmt.Sprintf("g%d (%d)", g, k), Group: fmt.Sprintf("g%d", g), State: Status{"ok", "Passed"}, Done: true,
+				Started: r.Created.Add(time.Duration(g) * time.Minute), Finished: r.Created.Add(time.Duration(g)*time.Minute + time.Duration(k)*time.Millisecond)}
+			if g > 0 {
+				j.Needs = []string{fmt.Sprintf("g%d", g-1)}
+			}
+			r.Jobs = append(r.Jobs, j)
+		}
+	}
+	r.Jobs[777].State = Status{"bad", "Failed"}
+	nodes := drawn(r)
+	if len(nodes) != 40 || nodes[3].Key != "g3 ×250" || nodes[3].State.Kind != "bad" || nodes[3].ID != r.Jobs[777].ID {
+		t.Errorf("%d nodes; the fourth is %+v", len(nodes), nodes[3])
+	}
+	if tl := drawTimeline(r); len(tl.Lanes) != manyJobs || tl.More != 10_000-manyJobs {
+		t.Errorf("%d lanes and %d more", len(tl.Lanes), tl.More)
+	}
+	critical := 0
+	for _, on := range criticalPath(r.Jobs, r.Now) {
+		if on {
+			critical++
+		}
+	}
+	if critical != 40 {
+		t.Errorf("%d jobs are critical; want one of each group", critical)
+	}
+	var b bytes.Buffer
+	if err := runPage(runView{Run: r, Job: r.Jobs[0], Tab: "time"}).Render(context.Background(), &b); err != nil {
 		t.Fatal(err)
 	}
-	out := v.HTML()
-	if strings.Contains(out, " line 0<") || !strings.Contains(out, fmt.Sprintf(" line %d<", maxShown+99)) || !strings.Contains(out, "earlier lines are in the raw log") {
-		t.Error("the page does not show the end and say what it leaves out")
-	}
-	if int(v.Offset) != b.Len()-len("3 | cut o") {
-		t.Errorf("offset = %d; want the start of the line that is being written", v.Offset)
+	if b.Len() > 1<<20 {
+		t.Errorf("the page has %d kB", b.Len()>>10)
 	}
 }
 

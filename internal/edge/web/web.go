@@ -72,6 +72,7 @@ func (s *Site) routes() *http.ServeMux {
 		"/{$}":            s.overview,
 		"/runs":           s.runs,
 		"/runs/{id}":      s.run,
+		"/tests/{key}":    s.test,
 		"/rollouts":       s.rollouts,
 		"/rollouts/{id}":  s.rollout,
 		"/changes":        s.changes,
@@ -83,10 +84,13 @@ func (s *Site) routes() *http.ServeMux {
 	} {
 		mux.Handle("GET "+pattern, s.private(s.show(page)))
 	}
-	for pattern, page := range map[string]pageFunc{"/live": s.overview, "/runs/{id}/live": s.run, "/rollouts/{id}/live": s.rollout, "/changes/{id}/live": s.change} {
+	for pattern, page := range map[string]pageFunc{"/live": s.overview, "/runs/live": s.runs, "/runs/{id}/live": s.run, "/rollouts/{id}/live": s.rollout, "/changes/{id}/live": s.change} {
 		mux.Handle("GET "+pattern, s.private(s.stream(page)))
 	}
 	mux.Handle("GET /runs/{id}/log/{job}/{attempt}", s.private(http.HandlerFunc(s.rawLog)))
+	mux.Handle("GET /runs/{id}/log/{job}/{attempt}/lines", s.private(http.HandlerFunc(s.logLines)))
+	mux.Handle("GET /runs/{id}/log/{job}/{attempt}/search", s.private(http.HandlerFunc(s.logSearch)))
+	mux.Handle("GET /runs/{id}/artifacts/{name}", s.private(http.HandlerFunc(s.artifactFile)))
 	mux.Handle("GET /runs/{id}/log/{job}/{attempt}/live", s.private(http.HandlerFunc(s.liveLog)))
 	mux.HandleFunc("GET /services", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/#matrix", http.StatusSeeOther) })
 	s.actions(mux)

@@ -119,7 +119,9 @@ func (d *Data) Watch(topics ...string) (<-chan struct{}, func()) {
 		case "overview":
 			of = append(of, deploy.Topic, approval.Topic)
 		case "run":
-			of = append(of, "pipeline:"+id) // the topic that the pipeline's rows wake
+			of = append(of, pipeline.Topic(pipeline.RunID(id)))
+		case "runs":
+			of = append(of, pipeline.RunsTopic)
 		case "rollout":
 			of = append(of, deploy.RolloutTopic(deploy.RolloutID(id)))
 		case "change":

@@ -155,9 +155,12 @@ func TestJobsWaitFromWhenTheyCouldHaveStarted(t *testing.T) {
 			{Key: "test (1)", State: pipeline.Success, Attempts: []pipeline.Attempt{{Number: 1, Started: t0.Add(time.Second), Finished: t0.Add(10 * time.Second)}}},
 			{Key: "test (2)", State: pipeline.Success, Attempts: []pipeline.Attempt{{Number: 1, Started: t0.Add(time.Second), Finished: t0.Add(20 * time.Second)}}},
 			{Key: "build", State: pipeline.Running, Attempts: []pipeline.Attempt{{Number: 1, Started: t0.Add(24 * time.Second)}}}}}
-	j := jobs(r)
-	if got := strings.Join(j[2].Needs, " "); got != "test (1) test (2)" {
-		t.Errorf("build needs %q; want both of the matrix", got)
+	j := jobs(r, t0.Add(30*time.Second))
+	if got := strings.Join(j[2].Needs, " "); got != "test" || j[0].Group != "test" || j[1].Group != "test" {
+		t.Errorf("build needs %q; want the group of both of the matrix", got)
+	}
+	if j[1].Used != 19*time.Second || j[2].Used != 6*time.Second {
+		t.Errorf("used %s and %s; want 19s and 6s", j[1].Used, j[2].Used)
 	}
 	if j[2].Queued != 4*time.Second || j[0].Queued != time.Second {
 		t.Errorf("waited %s and %s; want 4s and 1s", j[2].Queued, j[0].Queued)

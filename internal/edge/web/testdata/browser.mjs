@@ -12,7 +12,8 @@ const browser = await chromium.launch({
   args: ["--no-sandbox", "--headless", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"],
 });
 const pages = {
-  overview: "/", run: "/runs/run_1", rollout: "/rollouts/rollout_live", change: "/changes/change_1", changes: "/changes", runs: "/runs", rollouts: "/rollouts",
+  overview: "/", run: "/runs/run_1", rollout: "/rollouts/rollout_live", runtests: "/runs/run_1?tab=tests", runtime: "/runs/run_1?tab=time", runartifacts: "/runs/run_1?tab=artifacts", runsummary: "/runs/run_1?tab=summary&job=job_integration_2_3",
+  test: "/tests/4f2a9c01", runsfiltered: "/runs?repository=search", runsearch: "/runs/run_1?q=chunked", change: "/changes/change_1", changes: "/changes", runs: "/runs", rollouts: "/rollouts",
   artifact: "/artifacts/artifact_1", artifacts: "/artifacts", audit: "/audit?entry=entry_c", jump: "/jump?q=checkout", missing: "/runs/run_nope", signin: "/signin", signinlink: "/signin?link=abc",
 };
 
@@ -42,7 +43,7 @@ const look = (vw) => {
     if (e.matches("button,.btn,summary,.nav a") && r.width && (r.width < 20 || r.height < 20)) found.push(`small target ${Math.round(r.width)}x${Math.round(r.height)}: ${e.outerHTML.slice(0, 80)}`);
   }
   const styled = document.querySelectorAll("main [style], .side [style]").length;
-  if (styled) found.push("inline styles: " + styled);
+  if (styled) found.push("inline styles: " + styled + " " + document.querySelector("main [style], .side [style]").outerHTML.slice(0, 200));
   const ids = [...document.querySelectorAll("[id]")].map((e) => e.id);
   const twice = ids.filter((x, i) => ids.indexOf(x) !== i);
   if (twice.length) found.push("ids twice: " + twice.join(" "));
@@ -146,10 +147,55 @@ async function follows() {
   await page.waitForFunction((n) => document.querySelectorAll(".lines > li").length === n + 1, lines, { timeout: 10_000 });
   say("fact", { name: "log: line", value: (await page.locator(".lines > li").last().innerText()).replace(/\s+/g, " ") });
   await page.locator("[data-log-search]").fill("chunked");
+  await page.waitForFunction(() => document.getElementById("log-count").textContent !== "", undefined, { timeout: 10_000 });
   say("fact", { name: "log: search", value: await page.locator("#log-count").innerText() });
   await fetch(base + "/_test/log?end=1");
   await page.waitForFunction(() => document.getElementById("log-state").textContent === "Ended", undefined, { timeout: 10_000 });
   say("fact", { name: "log: end", value: "Ended" });
+  await context.close();
+}
+
+// big looks at a run of 10,000 jobs and a log of a million lines: how long things take is said, how much the page holds is judged.
+async function big() {
+  const { context, page } = await open({ viewport: { width: 1440, height: 900 } });
+  const timed = async (name, what) => { const t = performance.now(); await what(); say("fact", { name: "big: " + name, value: Math.round(performance.now() - t) + " ms" }); };
+  const settled = () => page.evaluate(() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done))));
+  await page.goto(base + "/runs/run_0"); // warm
+  await timed("page", async () => { await page.goto(base + "/runs/run_big?job=job_7", { waitUntil: "load" }); await settled(); });
+  say("fact", { name: "big: nodes in the page", value: String(await page.evaluate(() => document.getElementsByTagName("*").length)) });
+  await timed("jump to line 900,000", async () => {
+    await page.evaluate(() => { location.hash = "L900001"; });
+    await page.locator("#L900001.at").waitFor({ timeout: 20_000 });
+    await settled();
+  });
+  say("fact", { name: "big: the line is in view", value: String(await page.locator("#L900001").evaluate((e) => { const r = e.getBoundingClientRect(); return r.top >= 0 && r.bottom <= innerHeight || `${r.top} ${r.bottom} of ${innerHeight}, block ${e.closest(".blk")?.outerHTML.slice(0, 120)} ${e.closest(".blk")?.offsetHeight}`; })) });
+  await timed("search all lines", async () => {
+    await page.locator("[data-log-search]").fill("testneedle");
+    await page.waitForFunction(() => document.getElementById("log-count").textContent === "1 line", undefined, { timeout: 20_000 });
+  });
+  await timed("go to the match", async () => {
+    await page.locator("[data-log-go='1']").click();
+    await page.locator("#L700000.hit-on").waitFor({ timeout: 20_000 });
+  });
+  const frames = await page.evaluate(async () => {
+    const took = [];
+    let last = performance.now();
+    for (let i = 0; i < 120; i++) {
+      scrollBy(0, 900);
+      await new Promise((done) => requestAnimationFrame(done));
+      const now = performance.now();
+      took.push(now - last);
+      last = now;
+    }
+    took.sort((a, b) => a - b);
+    return `p50 ${took[60].toFixed(0)} ms, p95 ${took[114].toFixed(0)} ms, longest ${took[119].toFixed(0)} ms`;
+  });
+  say("fact", { name: "big: frames while scrolling 108,000 pixels", value: frames });
+  await page.waitForTimeout(500);
+  say("fact", { name: "big: nodes after scrolling", value: String(await page.evaluate(() => document.getElementsByTagName("*").length)) });
+  await page.screenshot({ path: `${out}/run-big.png` });
+  await timed("list of jobs, page 50", async () => { await page.goto(base + "/runs/run_big?job=job_7&tab=time&page=50", { waitUntil: "load" }); await settled(); });
+  await page.screenshot({ path: `${out}/run-big-jobs.png`, fullPage: true });
   await context.close();
 }
 
@@ -169,8 +215,9 @@ async function signsIn() {
 }
 
 try {
-  if (which === "all") { await lives(); await follows(); await signsIn(); await readsWithoutScript(); }
-  if (which !== "keyboard") await pictures();
+  if (which === "all") { await lives(); await follows(); if (process.env.WEIR_TEST_LONG) await big(); await signsIn(); await readsWithoutScript(); }
+  if (which === "big") await big();
+  if (which !== "keyboard" && which !== "big") await pictures();
   if (which === "all" || which === "keyboard") await keyboard();
   say("done", {});
 } finally {

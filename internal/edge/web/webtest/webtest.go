@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -15,6 +17,8 @@ import (
 	"weir/internal/base/fault"
 	"weir/internal/edge/web"
 	"weir/internal/guard/identity"
+	"weir/internal/pipeline"
+	"weir/internal/pipeline/logs"
 )
 
 // Link and Session are what signs in.
@@ -40,11 +44,13 @@ type Data struct {
 	used     bool
 	logExtra []string
 	logEnded bool
+	folder   string
+	kept     *logs.Dir
 }
 
-// New returns a fixture in the middle of a canary.
-func New() *Data {
-	return &Data{now: Start.Add(11*time.Minute + 12*time.Second), wake: map[chan struct{}]bool{}, Refuse: map[string]error{}}
+// New returns a fixture in the middle of a canary, which keeps its logs in a folder.
+func New(folder string) *Data {
+	return &Data{folder: folder, kept: logs.New(folder), now: Start.Add(11*time.Minute + 12*time.Second), wake: map[chan struct{}]bool{}, Refuse: map[string]error{}}
 }
 
 // Move changes the fixture's clock and wakes the readers.
@@ -343,18 +349,25 @@ func (d *Data) metric(name, unit string, mid, spread, limit, evidence float64, n
 }
 
 // Runs implements web.Data.
-func (d *Data) Runs(ctx context.Context, before string) ([]web.RunRow, error) {
+func (d *Data) Runs(ctx context.Context, f web.RunFilter) (web.Runs, error) {
 	if d.Empty {
-		return nil, nil
+		return web.Runs{}, nil
 	}
 	r, err := d.Run(ctx, "run_1")
 	done := r.RunRow
 	done.ID, done.State, done.Took, done.Title = "run_0", st("ok", "Passed"), 4*time.Minute+12*time.Second, "Cache voucher lookups"
-	return []web.RunRow{r.RunRow, done}, err
+	v := web.Runs{Repositories: []string{r.Repository, "search"}}
+	if f.Repository != "search" {
+		v.Rows = []web.RunRow{r.RunRow, done}
+	}
+	return v, err
 }
 
 // Run implements web.Data.
 func (d *Data) Run(_ context.Context, id string) (web.Run, error) {
+	if id == "run_big" {
+		return d.bigRun(), nil
+	}
 	if id != "run_1" && id != "run_0" {
 		return web.Run{}, fault.New(fault.NotFound, "There is no run %s. List the runs with `weir runs`.", id)
 	}
@@ -378,18 +391,29 @@ func (d *Data) Run(_ context.Context, id string) (web.Run, error) {
 	}
 	jobs[4].Reason = "step 3, go test, exited with 1"
 	jobs[4].Annotations = []web.Annotation{{Level: "error", Title: "TestWebhook_ReplayWindow", File: "internal/webhook/webhook_test.go", Line: 148, Message: d.name("POST /v2/webhooks: got 400, want 202\nbody: \"malformed chunked encoding\"")}}
+	jobs[4].Summary = "## Coverage\n\n| package | covered |\n|---|---:|\n| webhook | 81% |\n\n" + d.name("<b>fine</b>")
+	for i := range jobs {
+		if !jobs[i].Started.IsZero() {
+			jobs[i].Used = now.Sub(jobs[i].Started)
+			if !jobs[i].Finished.IsZero() {
+				jobs[i].Used = jobs[i].Finished.Sub(jobs[i].Started)
+			}
+		}
+	}
 	jobs[7].Done, jobs[7].State, jobs[7].Reason = true, st("skip", "Skipped"), "integration 2/3 failed"
 	return web.Run{RunRow: web.RunRow{ID: id, Title: d.name("Move to Go 1.26.8 to clear CVE-2025-22871"), Workflow: ".github/workflows/ci.yml", Repository: d.name("checkout"), State: st("bad", "Failing, 1 job still runs"), Ref: d.name("maya/go-1.26.8"), Revision: revision, Actor: d.name("Maya Lindqvist"), Created: t0},
-		Now: now, Live: true, Event: "pull_request", Attempt: 1, Change: web.Link{Text: "checkout #12", Href: "/changes/change_1"}, Started: t0, Jobs: jobs, CanCancel: true,
+		Now: now, Live: true, Event: "pull_request", Attempt: 1, Typical: 5*time.Minute + 48*time.Second, TypicalOf: 20, Tests: count,
+		Failures: []web.Failure{{Result: d.tests()[0], History: d.history("ooooooooooooooooooof")[1:]}}, Change: web.Link{Text: "checkout #12", Href: "/changes/change_1"}, Started: t0, Jobs: jobs, CanCancel: true,
 		Waits: []web.Wait{{What: "e2e", For: "attempt 1 to finish; it may take 60 minutes", Who: "the job itself, or whoever may cancel the run: weir runs cancel " + id, Since: sec(98)}}}, nil
 }
 
 // RunLog implements web.Data.
 func (d *Data) RunLog(ctx context.Context, run, job string, attempt int, offset int64, follow bool) (io.ReadCloser, error) {
-	if job == "job_release-checkout" {
-		return nil, fault.New(fault.NotFound, "Job release-checkout of run %s has not run: integration 2/3 failed.", run)
+	text, err := d.text(run, job)
+	if err != nil {
+		return nil, err
 	}
-	text := d.log(job)
+	text = text[min(offset, int64(len(text))):]
 	if !follow || job != "job_e2e" {
 		return io.NopCloser(strings.NewReader(text)), nil
 	}
@@ -420,6 +444,129 @@ func (d *Data) RunLog(ctx context.Context, run, job string, attempt int, offset 
 		}
 	}()
 	return r, nil
+}
+
+// text is the log of a job.
+func (d *Data) text(run, job string) (string, error) {
+	if job == "job_release-checkout" {
+		return "", fault.New(fault.NotFound, "Job release-checkout of run %s has not run: integration 2/3 failed.", run)
+	}
+	return d.log(job), nil
+}
+
+// keep writes a log where the reader by line finds it.
+func (d *Data) keep(run, job string) (pipeline.LogRef, error) {
+	if run == "run_big" {
+		return d.keepBig(job)
+	}
+	text, err := d.text(run, job)
+	if err != nil {
+		return pipeline.LogRef{}, err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if job == "job_e2e" && len(d.logExtra) > 0 {
+		text += strings.Join(d.logExtra, "\n") + "\n"
+	}
+	path := filepath.Join(d.folder, run, job+".1.log")
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return pipeline.LogRef{}, err
+	}
+	return pipeline.LogRef{Run: pipeline.RunID(run), Job: pipeline.JobID(job), Attempt: 1}, os.WriteFile(path, []byte(text), 0o600)
+}
+
+// LogOutline implements web.Data.
+func (d *Data) LogOutline(ctx context.Context, run, job string, _ int) (pipeline.LogOutline, error) {
+	ref, err := d.keep(run, job)
+	if err != nil {
+		return pipeline.LogOutline{}, err
+	}
+	return d.kept.Outline(ctx, ref)
+}
+
+// LogLines implements web.Data.
+func (d *Data) LogLines(ctx context.Context, run, job string, _ int, from int64, limit int) ([]pipeline.LogLine, error) {
+	ref, err := d.keep(run, job)
+	if err != nil {
+		return nil, err
+	}
+	return d.kept.Lines(ctx, ref, from, limit)
+}
+
+// SearchLog implements web.Data.
+func (d *Data) SearchLog(ctx context.Context, run, job string, _ int, q pipeline.LogQuery) (pipeline.LogMatches, error) {
+	ref, err := d.keep(run, job)
+	if err != nil {
+		return pipeline.LogMatches{}, err
+	}
+	return d.kept.Search(ctx, ref, q)
+}
+
+var count = pipeline.TestCount{Total: 2418, Failed: 1, Passed: 2415, Skipped: 2, Flaky: 2, Duration: 11*time.Minute + 4*time.Second}
+
+func (d *Data) tests() []pipeline.TestResult {
+	test := func(pkg, name, job string, o pipeline.TestOutcome, took time.Duration) pipeline.TestResult {
+		return pipeline.TestResult{Test: pipeline.Test{Key: "4f2a9c01", Package: pkg, Name: d.name(name)}, Outcome: o, Duration: took, RunID: "run_1", JobID: "job_integration_2_3", Job: job, Attempt: 1, Revision: revision, At: Start}
+	}
+	failed := test("internal/webhook", "TestWebhook_ReplayWindow", "integration 2/3", pipeline.TestFailed, 310*time.Millisecond)
+	failed.File, failed.Line, failed.LogLine, failed.Message = "webhook_test.go", 148, 16, d.name("got 400, want 202")
+	failed.Detail = d.name("webhook_test.go:148: POST /v2/webhooks: got 400, want 202\nwebhook_test.go:149: body: \"malformed chunked encoding\"")
+	flaky := test("internal/webhook", "TestWebhook_OrderPreserved", "integration 2/3", pipeline.TestPassed, 530*time.Millisecond)
+	flaky.Flaky = true
+	return []pipeline.TestResult{failed, flaky, test("internal/ledger", "TestLedgerExport_FullDay", "integration 3/3", pipeline.TestPassed, 27600*time.Millisecond),
+		test("internal/settle", "TestSettlement_RaceConditions", "integration 1/3", pipeline.TestPassed, 19200*time.Millisecond)}
+}
+
+// history reads outcomes from letters, the oldest first.
+func (d *Data) history(letters string) (out []pipeline.TestResult) {
+	for _, l := range letters {
+		r := d.tests()[2]
+		switch l {
+		case 'f':
+			r.Outcome = pipeline.TestFailed
+		case '~':
+			r.Flaky = true
+		}
+		out = append([]pipeline.TestResult{r}, out...)
+	}
+	return out
+}
+
+// RunTests implements web.Data.
+func (d *Data) RunTests(_ context.Context, _ string, f pipeline.TestFilter) (web.Tests, error) {
+	all := d.tests()
+	v := web.Tests{Count: count, Results: all[:2], Slowest: all[2:], Sources: []string{"the log of integration 2/3", "e2e: test-results-e2e/junit.xml"}, History: map[string][]pipeline.TestResult{all[0].Key: d.history("oo~ooooo~oooooooooof")}}
+	if f.Text != "" {
+		v.Results, v.Slowest = nil, nil
+		for _, r := range all {
+			if strings.Contains(strings.ToLower(r.Package+" "+r.Name), strings.ToLower(f.Text)) {
+				v.Results = append(v.Results, r)
+			}
+		}
+	}
+	return v, nil
+}
+
+// TestHistory implements web.Data.
+func (d *Data) TestHistory(_ context.Context, key string) (pipeline.Test, []pipeline.TestResult, error) {
+	all := d.tests()
+	if key != all[0].Key {
+		return pipeline.Test{}, nil, fault.New(fault.NotFound, "There is no test %s.", key)
+	}
+	return all[0].Test, append(all[:1:1], d.history("oo~oo")...), nil
+}
+
+// RunArtifacts implements web.Data.
+func (d *Data) RunArtifacts(context.Context, string) ([]web.RunArtifact, error) {
+	return []web.RunArtifact{{Name: d.name("coverage"), Job: "unit", Digest: digest, Size: 48213, Created: d.at()}}, nil
+}
+
+// OpenArtifact implements web.Data.
+func (d *Data) OpenArtifact(_ context.Context, run, name string) (io.ReadCloser, int64, error) {
+	if name != "coverage" {
+		return nil, 0, fault.New(fault.NotFound, "Run %s has no artifact named %q.", run, name)
+	}
+	return io.NopCloser(strings.NewReader("<html>")), 6, nil
 }
 
 func (d *Data) log(job string) string {
