@@ -281,11 +281,11 @@ type timeline struct {
 
 // covered reports whether the word at the present moment would stand over a tick's.
 func (t timeline) covered(k tick) bool {
-	return t.Now != "" && math.Abs(percent(t.Now)-percent(k.X)) < 8
+	return t.Now != "" && math.Abs(placeOf(t.Now)-placeOf(k.X)) < 8
 }
 
 func (t timeline) nowAnchor() string {
-	switch at := percent(t.Now); {
+	switch at := placeOf(t.Now); {
 	case at < 6:
 		return "start"
 	case at > 94:
@@ -294,7 +294,7 @@ func (t timeline) nowAnchor() string {
 	return "middle"
 }
 
-func percent(s string) float64 {
+func placeOf(s string) float64 {
 	f, _ := strconv.ParseFloat(strings.TrimSuffix(s, "%"), 64)
 	return f
 }
