@@ -105,7 +105,7 @@ takes it back by itself when the evidence says so.
 			root.AddCommand(c)
 		}
 	}
-	add("run", serveCommand(), hostCommand(g), demoCommand())
+	add("run", serveCommand(), agentCommand(g), hostCommand(g), demoCommand())
 	add("repo", initCommand(g), lintCommand(g), schemaCommand(), configCommand())
 	add("deliver", loginCommand(g), changeCommand(g), runsCommand(g), logsCommand(g), testsCommand(g), releaseCommand(g), rolloutCommand(g), rollbackCommand(g))
 	add("repo", runCommand(g), exprCommand())

@@ -98,7 +98,7 @@ func send(t *testing.T, method, url, token, body string, headers ...string) (int
 
 // bodies are the least that each operation takes.
 var bodies = map[string]string{
-	"create-user": `{"name":"x"}`, "set-roles": `{"roles":[]}`, "create-token": `{"user":"admin","hours":1}`, "create-repository": `{"name":"x"}`,
+	"create-agent-token": `{"name":"x"}`, "create-user": `{"name":"x"}`, "set-roles": `{"roles":[]}`, "create-token": `{"user":"admin","hours":1}`, "create-repository": `{"name":"x"}`,
 	"open-change": `{"branch":"x"}`, "review-change": `{"verdict":"approve"}`, "cancel-run": `{}`, "lint": `{"files":{}}`,
 	"approve-release": `{"environment":"production","verdict":"approve"}`, "pause-rollout": `{}`, "resume-rollout": `{}`, "promote-rollout": `{"reason":"x"}`, "rollback": `{}`,
 	"start-run": `{"workflow":"ci.yml"}`, "set-secret": `{"value":"x"}`, "set-variable": `{"value":"x"}`,

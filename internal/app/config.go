@@ -38,6 +38,7 @@ type IdentityConf struct {
 // RunnerConf bounds the embedded runner.
 type RunnerConf struct {
 	Slots      int           `yaml:"slots" doc:"Jobs that run at a time. As many as processors, at least 2, if absent."`
+	Labels     []string      `yaml:"labels" doc:"Labels of the server's own process: a job runs there if it asks for none but these. If absent, it takes every job whose labels no agent has."`
 	Network    string        `yaml:"network" doc:"What jobs may reach: other machines, or nothing." enum:"egress,none" default:"egress"`
 	CacheSeed  string        `yaml:"cache_seed" doc:"Folder that a repository's first tool cache is a copy of, so that the first run need not compile everything cold."`
 	Memory     catalog.Bytes `yaml:"memory" doc:"Memory of all processes of a job together, such as 4Gi. Unlimited if absent. Needs control groups; the server says at start where there are none."`

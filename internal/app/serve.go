@@ -20,6 +20,7 @@ import (
 
 	"weir/internal/base/fault"
 	"weir/internal/base/part"
+	"weir/internal/edge/agentd"
 	"weir/internal/edge/api"
 	"weir/internal/edge/ocid"
 	"weir/internal/edge/web"
@@ -121,6 +122,7 @@ func (s *System) handler(ready *atomic.Bool) http.Handler {
 		}}))
 	mux.Handle("/api/", api.New(api.Config{Release: Release, Instance: s.Instance.ID, URL: s.Config.URL, Accounts: s.accounts, Catalog: s.catalog, Source: s.source, Secrets: s.secrets,
 		LandRules: rules.All()[policy.ActionLand], Pipeline: s.pipeline, Artifact: s.artifact, Evidence: s.evidence, Ledger: s.ledger, Policy: s.policy, Delivery: deliveryAPI{s}}))
+	mux.Handle("/agent/", agentd.New(agentd.Config{Pool: pool{s.agents}, Authenticate: s.accounts.Authenticate}))
 	mux.Handle("/metrics", s.metrics())
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {

@@ -39,6 +39,7 @@ import (
 	"weir/internal/pipeline/logs/logdb"
 	"weir/internal/pipeline/pipelinedb"
 	"weir/internal/pipeline/runner/local"
+	"weir/internal/pipeline/runner/remote"
 	"weir/internal/pipeline/spec"
 	"weir/internal/pipeline/testresult"
 	"weir/internal/pipeline/testresult/testdb"
@@ -68,6 +69,7 @@ type System struct {
 	artifact *artifact.Service
 	registry *registry.Registry
 	gitd     *gitd.Handler
+	agents   *remote.Pool
 	delivery
 
 	parts []part.Service
@@ -236,13 +238,16 @@ func (s *System) openPipeline(ctx context.Context) error {
 	if s.secrets, err = secret.Open(ctx, s.db, s.ledger, s.data.join("keys", "secret.key"), time.Now); err != nil {
 		return err
 	}
+	if s.agents, err = s.openAgents(ctx, rows, runner); err != nil {
+		return err
+	}
 	engine := pipelineengine.New(pipelineengine.Config{Holder: s.data.holder(), Slots: s.Config.Runner.Slots, Room: room}, pipelineengine.Parts{
 		DB: s.db, Journal: s.journal, Store: rows, Keeper: pipelineengine.Keeper{Blobs: bytes, Rows: rows}, Repository: s.git,
 		Refs: refs{s.source, s.git, s.catalog}, Schedules: &pipelinedb.Schedules{DB: s.db}, Settings: settings{s.secrets}, Checks: checks{s.source}, Builds: build.Planner{Catalog: specs, Source: commits{s.source, s.git}, Versions: artifactdb.Versions{DB: s.db}},
-		Outputs: s.artifact, Runner: runner, Logs: dir,
+		Outputs: s.artifact, Runner: runner, Fleet: s.agents, Logs: dir,
 	})
 	tests := testdb.New(s.db)
-	s.pipeline = &pipeline.Service{Store: rows, Logs: dir, Tests: tests, Blobs: bytes, Authorize: authorize, Check: spec.Check, Dispatch: engine.Dispatch, Slots: engine.Slots(), Room: room, Now: time.Now}
+	s.pipeline = &pipeline.Service{Agents: s.agents, Store: rows, Logs: dir, Tests: tests, Blobs: bytes, Authorize: authorize, Check: spec.Check, Dispatch: engine.Dispatch, Slots: engine.Slots(), Room: room, Now: time.Now}
 	s.add(engine, dir, &testresult.Reader{Journal: s.journal, Runs: rows, Logs: dir, Blobs: bytes, Store: tests})
 	return nil
 }

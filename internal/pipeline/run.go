@@ -108,7 +108,8 @@ type Attempt struct {
 	Number            int
 	State             State
 	Reason            string
-	Epoch             int64 // of the engine that started it
+	Epoch             int64  // of the engine that started it
+	Runner            string // where it runs: an agent's name and instance; "" is the server's own process
 	Confined          bool
 	Network           string // egress, none or host
 	Steps             []Step

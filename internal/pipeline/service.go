@@ -26,9 +26,10 @@ type Service struct {
 	// Dispatch starts a run by hand; the engine's.
 	Dispatch func(ctx context.Context, s StartRequest) (Run, error)
 	// Slots is how many jobs the runners take at a time; Room says why there is no room for more, or nil.
-	Slots int
-	Room  func() error
-	Now   func() time.Time
+	Slots  int
+	Agents Agents // nil: there are none
+	Room   func() error
+	Now    func() time.Time
 }
 
 func (s *Service) org() string {

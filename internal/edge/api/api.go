@@ -71,6 +71,7 @@ func New(c Config) http.Handler {
 	s.repositories(a)
 	s.changes(a)
 	s.runs(a)
+	s.agents(a)
 	s.logs(a)
 	s.settings(a)
 	s.tests(a)

@@ -42,7 +42,7 @@ type newUser struct {
 		Email string   `json:"email,omitempty" doc:"As it stands in commits."`
 		Roles []string `json:"roles,omitempty"`
 		Teams []string `json:"teams,omitempty"`
-		Kind  string   `json:"kind,omitempty" enum:"user,host"`
+		Kind  string   `json:"kind,omitempty" enum:"user,host,agent"`
 	}
 }
 

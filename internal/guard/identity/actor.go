@@ -14,6 +14,7 @@ const (
 	Robot  = "system" // a part of Weir that acts by itself
 	Job    = "job"
 	Host   = "host"
+	Agent  = "agent" // a machine that runs jobs
 	Nobody = "anonymous"
 )
 

@@ -11,6 +11,7 @@ import (
 	"weir/internal/base/lease"
 	"weir/internal/pipeline"
 	"weir/internal/pipeline/pipelinedb"
+	"weir/internal/pipeline/runner"
 )
 
 // driver moves the runs that have not ended. All its fields belong to the goroutine of run.
@@ -31,6 +32,7 @@ type attemptKey struct {
 // work is an attempt under way.
 type work struct {
 	kill   context.CancelFunc
+	place  runner.Place
 	cancel chan struct{} // closed to ask it to stop
 	asked  bool
 }
@@ -40,6 +42,8 @@ type finished struct {
 	run     pipeline.RunID
 	job     pipeline.JobID
 	attempt int
+	epoch   int64 // of the engine that started it
+	place   runner.Place
 	result  pipeline.Result
 	err     error
 }
@@ -53,7 +57,10 @@ func (d *driver) run(ctx context.Context) error {
 	defer cancel()
 	jobs, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
-	defer func() { d.shutdown(ctx, stop) }()
+	defer func() {
+		d.Fleet.Ready(false)
+		d.shutdown(ctx, stop)
+	}()
 	pause := time.Duration(0)
 	for {
 		err := d.pass(ctx, jobs)
@@ -66,6 +73,7 @@ func (d *driver) run(ctx context.Context) error {
 			pause = min(max(2*pause, 100*time.Millisecond), d.cfg.Poll)
 			slog.ErrorContext(ctx, "runs not moved; it will be tried again", "error", err, "in", pause)
 		default:
+			d.Fleet.Ready(true)
 			pause = d.cfg.Poll
 		}
 		if err := d.wait(ctx, jobs, wake, pause); err != nil {
@@ -83,6 +91,8 @@ func (d *driver) wait(ctx, jobs context.Context, wake <-chan struct{}, pause tim
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-wake:
+			return nil
+		case <-d.Fleet.Changed():
 			return nil
 		case <-poll.C:
 			return nil
@@ -151,6 +161,7 @@ func (d *driver) settle(ctx, jobs context.Context, f finished) error {
 	var ids []pipeline.RunID
 	for _, f := range batch {
 		delete(d.working, attemptKey{f.job, f.attempt})
+		f.place.Free()
 		if !slices.Contains(ids, f.run) {
 			ids = append(ids, f.run)
 		}
@@ -159,6 +170,11 @@ func (d *driver) settle(ctx, jobs context.Context, f finished) error {
 	for _, id := range ids {
 		mine := slices.DeleteFunc(slices.Clone(batch), func(f finished) bool { return f.run != id })
 		err := d.move(ctx, jobs, id, func(r pipeline.Run, now time.Time) pipeline.Run { return d.take(ctx, r, now, mine) })
+		for _, m := range mine {
+			if err == nil && m.place.Stored != nil {
+				m.place.Stored()
+			}
+		}
 		if err != nil && id == f.run {
 			errs = append(errs, err)
 		} else if err != nil {
@@ -169,7 +185,7 @@ func (d *driver) settle(ctx, jobs context.Context, f finished) error {
 	}
 	// A slot may have come free for another run.
 	for _, id := range slices.Clone(d.order) {
-		if d.free() == 0 {
+		if !d.Fleet.Fits(nil) {
 			break
 		}
 		if !slices.Contains(ids, id) {
@@ -185,11 +201,11 @@ func (d *driver) take(ctx context.Context, r pipeline.Run, now time.Time, batch 
 		if f.err != nil {
 			slog.ErrorContext(ctx, "runner lost a job", "run", f.run, "job", f.job, "attempt", f.attempt, "error", f.err)
 			r = r.Lose(now, func(j pipeline.JobID, a pipeline.Attempt) bool {
-				return j == f.job && a.Number == f.attempt && a.Epoch == d.lease.Epoch
+				return j == f.job && a.Number == f.attempt && a.Epoch == f.epoch
 			}, lostReason(f.err))
 			continue
 		}
-		next, ok := r.Finish(now, f.job, f.attempt, d.lease.Epoch, f.result)
+		next, ok := r.Finish(now, f.job, f.attempt, f.epoch, f.result)
 		if !ok {
 			slog.WarnContext(ctx, "late result refused", "run", f.run, "job", f.job, "attempt", f.attempt)
 			continue
@@ -199,7 +215,8 @@ func (d *driver) take(ctx context.Context, r pipeline.Run, now time.Time, batch 
 	return r
 }
 
-func (d *driver) free() int { return max(0, d.cfg.Slots-len(d.working)) }
+// anyNumber of jobs may start at a time, as far as the fleet has slots.
+const anyNumber = 1 << 30
 
 // move lets a run go as far as it can now: change, decide, store, act.
 func (d *driver) move(ctx, jobs context.Context, id pipeline.RunID, change func(pipeline.Run, time.Time) pipeline.Run) error {
@@ -220,18 +237,27 @@ func (d *driver) move(ctx, jobs context.Context, id pipeline.RunID, change func(
 			return err
 		}
 		now := time.Now()
-		next := prev.Lose(now, func(_ pipeline.JobID, a pipeline.Attempt) bool { return a.Epoch < d.lease.Epoch }, "the server was stopped or restarted")
+		next := prev.Lose(now, func(_ pipeline.JobID, a pipeline.Attempt) bool { return a.Epoch < d.lease.Epoch && a.Runner == "" }, "the server was stopped or restarted")
 		if change != nil {
 			next = change(next, now)
 		}
+		places := map[pipeline.JobID]runner.Place{}
 		next, actions := next.Next(now, d.language(ctx, &next))
 		if d.turn(id) && d.cfg.Room() == nil {
 			var starts []pipeline.Action
-			next, starts = next.Claim(now, d.free(), d.lease.Epoch, d.may(&next))
+			next, starts = next.Claim(now, anyNumber, d.lease.Epoch, d.reserve(&next, places))
+			for _, a := range starts {
+				next.Jobs[a.Index].Current().Runner = places[a.Job].Name
+			}
 			actions = append(actions, starts...)
 		}
 		if changed(&prev, &next) {
 			err := d.Store.Save(ctx, d.lease.Check, prev, next)
+			if err != nil {
+				for _, p := range places {
+					p.Free()
+				}
+			}
 			if errors.Is(err, pipeline.ErrChanged) { // a user or a newer patchset was faster; decide again on what is there
 				fresh, err := d.Store.Load(ctx, id)
 				if err != nil {
@@ -247,8 +273,9 @@ func (d *driver) move(ctx, jobs context.Context, id pipeline.RunID, change func(
 		}
 		d.runs[id] = next
 		for _, a := range actions {
-			d.act(jobs, next, a)
+			d.act(jobs, next, a, places[a.Job])
 		}
+		d.adopt(jobs, next)
 		if next.State.Done() {
 			delete(d.runs, id)
 			slog.InfoContext(ctx, "run finished", "run", id, "state", next.State, "workflow", next.Workflow, "took", next.Finished.Sub(next.Started))
@@ -313,7 +340,7 @@ func (d *driver) turn(id pipeline.RunID) bool {
 		if blocks(&r, &me) {
 			return false
 		}
-		if other < id && r.Cancel == nil && d.turnOf(other) && claimable(&r) {
+		if other < id && r.Cancel == nil && d.turnOf(other) && d.claimable(&r) {
 			return false
 		}
 	}
@@ -341,8 +368,8 @@ func blocks(a, b *pipeline.Run) bool {
 }
 
 // claimable reports whether a run has a job that a free slot could take.
-func claimable(r *pipeline.Run) bool {
-	_, starts := r.Claim(time.Time{}, 1, 0, func(int) bool { return true })
+func (d *driver) claimable(r *pipeline.Run) bool {
+	_, starts := r.Claim(time.Time{}, 1, 0, func(i int) bool { return d.Fleet.Fits(r.Plan.Jobs[i].Labels) })
 	return len(starts) > 0
 }
 
@@ -384,7 +411,40 @@ func changed(a, b *pipeline.Run) bool {
 	return false
 }
 
-func (d *driver) act(jobs context.Context, r pipeline.Run, a pipeline.Action) {
+// reserve is may that also takes a slot.
+func (d *driver) reserve(r *pipeline.Run, places map[pipeline.JobID]runner.Place) func(i int) bool {
+	may := d.may(r)
+	full := !d.Fleet.Fits(nil)
+	return func(i int) bool {
+		if full {
+			return false
+		}
+		labels := r.Plan.Jobs[i].Labels
+		if !d.Fleet.Fits(labels) || !may(i) {
+			return false
+		}
+		p, ok := d.Fleet.Take(labels)
+		if ok {
+			places[r.Jobs[i].ID] = p
+			full = !d.Fleet.Fits(nil)
+		}
+		return ok
+	}
+}
+
+// adopt goes on with attempts that run elsewhere and were started by an engine before this one.
+func (d *driver) adopt(jobs context.Context, r pipeline.Run) {
+	for i := range r.Jobs {
+		j := &r.Jobs[i]
+		a := j.Current()
+		if j.State != pipeline.Running || a == nil || a.Runner == "" || a.Epoch == d.lease.Epoch || d.working[attemptKey{j.ID, a.Number}] != nil {
+			continue
+		}
+		d.act(jobs, r, pipeline.Action{Kind: pipeline.Start, Job: j.ID, Index: i, Attempt: a.Number}, d.Fleet.Adopt(a.Runner, j.ID, a.Number))
+	}
+}
+
+func (d *driver) act(jobs context.Context, r pipeline.Run, a pipeline.Action, place runner.Place) {
 	key := attemptKey{a.Job, a.Attempt}
 	switch a.Kind {
 	case pipeline.Kill:
@@ -397,13 +457,13 @@ func (d *driver) act(jobs context.Context, r pipeline.Run, a pipeline.Action) {
 			return
 		}
 		ctx, kill := context.WithCancel(jobs)
-		w := &work{kill: kill, cancel: make(chan struct{})}
+		w := &work{kill: kill, place: place, cancel: make(chan struct{})}
 		d.working[key] = w
 		go func() {
 			defer kill()
-			f := finished{run: r.ID, job: a.Job, attempt: a.Attempt}
-			f.result, f.err = d.execute(ctx, r, a, w.cancel)
-			d.done <- f // room for one of each slot: never blocks
+			f := finished{run: r.ID, job: a.Job, attempt: a.Attempt, epoch: r.Jobs[a.Index].Current().Epoch, place: place}
+			f.result, f.err = d.execute(ctx, r, a, place.Runner, w.cancel)
+			d.done <- f // whoever leads reads until nothing is under way
 		}()
 	}
 }
@@ -413,9 +473,15 @@ func (d *driver) act(jobs context.Context, r pipeline.Run, a pipeline.Action) {
 func (d *driver) shutdown(ctx context.Context, stop context.CancelFunc) {
 	stop()
 	batch := map[pipeline.RunID][]finished{}
+	detached := map[attemptKey]bool{}
 	for len(d.working) > 0 {
 		f := <-d.done
 		delete(d.working, attemptKey{f.job, f.attempt})
+		f.place.Free()
+		if errors.Is(f.err, runner.ErrDetached) {
+			detached[attemptKey{f.job, f.attempt}] = true
+			continue
+		}
 		batch[f.run] = append(batch[f.run], f)
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
@@ -427,7 +493,9 @@ func (d *driver) shutdown(ctx context.Context, stop context.CancelFunc) {
 		}
 		now := time.Now()
 		next := d.take(ctx, prev, now, slices.DeleteFunc(results, func(f finished) bool { return f.err != nil || f.result.State == pipeline.Cancelled }))
-		next = next.Lose(now, func(_ pipeline.JobID, a pipeline.Attempt) bool { return a.Epoch == d.lease.Epoch }, "the server was stopped")
+		next = next.Lose(now, func(j pipeline.JobID, a pipeline.Attempt) bool {
+			return a.Epoch == d.lease.Epoch && !detached[attemptKey{j, a.Number}]
+		}, "the server was stopped")
 		if err := d.Store.Save(ctx, d.lease.Check, prev, next); err != nil {
 			slog.WarnContext(ctx, "stopped jobs not marked; the next start will", "run", id, "error", err)
 		}

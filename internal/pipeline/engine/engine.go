@@ -52,6 +52,7 @@ type Parts struct {
 	Builds     pipeline.Builds
 	Outputs    pipeline.Outputs
 	Runner     runner.Runner
+	Fleet      runner.Fleet // nil: Runner alone, with Config.Slots
 	Logs       *logs.Dir
 }
 
@@ -77,6 +78,9 @@ func New(cfg Config, p Parts) *Engine {
 	}
 	if cfg.Room == nil {
 		cfg.Room = func() error { return nil }
+	}
+	if p.Fleet == nil {
+		p.Fleet = runner.NewLocal(p.Runner, cfg.Slots)
 	}
 	return &Engine{Parts: p, cfg: cfg}
 }

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"runtime/debug"
@@ -13,7 +14,7 @@ import (
 )
 
 // execute runs one attempt and returns its result.
-func (e *Engine) execute(ctx context.Context, r pipeline.Run, a pipeline.Action, cancel <-chan struct{}) (res pipeline.Result, err error) {
+func (e *Engine) execute(ctx context.Context, r pipeline.Run, a pipeline.Action, at runner.Runner, cancel <-chan struct{}) (res pipeline.Result, err error) {
 	log, err := e.Logs.Create(r.ID, a.Job, a.Attempt)
 	if err != nil {
 		return res, err
@@ -24,6 +25,12 @@ func (e *Engine) execute(ctx context.Context, r pipeline.Run, a pipeline.Action,
 			res, err = pipeline.Result{State: pipeline.Failure, Reason: "an internal error of the runner; the log of the server has the details"}, nil
 		}
 		state := res.State
+		if errors.Is(err, runner.ErrDetached) {
+			if derr := log.Detach(); derr != nil {
+				slog.ErrorContext(ctx, "log incomplete", "run", r.ID, "job", a.Job, "error", derr)
+			}
+			return
+		}
 		if err != nil {
 			log.Say("the runner could not do its part: %s", lostReason(err))
 			state = pipeline.Lost
@@ -38,8 +45,8 @@ func (e *Engine) execute(ctx context.Context, r pipeline.Run, a pipeline.Action,
 	if err := e.settle(ctx, &r, &j); err != nil {
 		return res, err
 	}
-	res, err = e.Runner.Run(ctx, j, &host{e, j}, log)
-	res = masked(res, log)
+	res, err = at.Run(ctx, j, &host{e, j}, log)
+	res = runner.Masked(res, log)
 	if err == nil && !res.State.Done() {
 		err = fmt.Errorf("the runner ended job %s in state %q", a.Job, res.State)
 	}

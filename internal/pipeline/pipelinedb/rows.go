@@ -104,11 +104,11 @@ func saveAttempt(ctx context.Context, tx *db.Tx, r *pipeline.Run, job pipeline.J
 	if err != nil {
 		return err
 	}
-	_, err = tx.Exec(ctx, `insert into pipeline_attempt (org, job_id, run_id, number, state, reason, epoch, confined, network, detail, started, finished)
-		values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+	_, err = tx.Exec(ctx, `insert into pipeline_attempt (org, job_id, run_id, number, state, reason, epoch, runner, confined, network, detail, started, finished)
+		values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 		on conflict (job_id, number) do update set state = excluded.state, reason = excluded.reason, confined = excluded.confined, network = excluded.network,
 		detail = excluded.detail, finished = excluded.finished`,
-		r.Org, job, r.ID, a.Number, a.State, a.Reason, a.Epoch, db.Bool(a.Confined), a.Network, string(d), db.Micros(a.Started), db.Micros(a.Finished))
+		r.Org, job, r.ID, a.Number, a.State, a.Reason, a.Epoch, a.Runner, db.Bool(a.Confined), a.Network, string(d), db.Micros(a.Started), db.Micros(a.Finished))
 	return err
 }
 
@@ -133,7 +133,7 @@ func loadJobs(ctx context.Context, q db.Querier, r *pipeline.Run) error {
 	for i := range r.Jobs {
 		index[r.Jobs[i].ID] = i
 	}
-	rows, err = q.Query(ctx, `select job_id, number, state, reason, epoch, confined, network, detail, started, finished from pipeline_attempt
+	rows, err = q.Query(ctx, `select job_id, number, state, reason, epoch, runner, confined, network, detail, started, finished from pipeline_attempt
 		where run_id = ? order by job_id, number`, r.ID)
 	_, err = db.Collect(rows, err, func(rows *sql.Rows) (struct{}, error) {
 		var (
@@ -144,7 +144,7 @@ func loadJobs(ctx context.Context, q db.Querier, r *pipeline.Run) error {
 			d                 detail
 			started, finished int64
 		)
-		if err := rows.Scan(&job, &a.Number, &a.State, &a.Reason, &a.Epoch, &confined, &a.Network, &text, &started, &finished); err != nil {
+		if err := rows.Scan(&job, &a.Number, &a.State, &a.Reason, &a.Epoch, &a.Runner, &confined, &a.Network, &text, &started, &finished); err != nil {
 			return struct{}{}, err
 		}
 		if err := json.Unmarshal([]byte(text), &d); err != nil {

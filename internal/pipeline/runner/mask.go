@@ -1,4 +1,4 @@
-package engine
+package runner
 
 import (
 	"maps"
@@ -8,9 +8,9 @@ import (
 	"weir/internal/pipeline/logs"
 )
 
-// masked hides a job's secrets in what it reports beside its log: all of it is shown on pages. An output that holds one is left
+// Masked hides a job's secrets in what it reports beside its log: all of it is shown on pages. An output that holds one is left
 // out, as GitHub does, because a job that reads it would rather fail than use three stars.
-func masked(res pipeline.Result, log *logs.Writer) pipeline.Result {
+func Masked(res pipeline.Result, log *logs.Writer) pipeline.Result {
 	res.Reason, res.Summary = log.Masked(res.Reason), log.Masked(res.Summary)
 	res.Steps, res.Annotations = slices.Clone(res.Steps), slices.Clone(res.Annotations)
 	for i := range res.Steps {
