@@ -132,8 +132,8 @@ func (a deliveryAPI) Rollout(ctx context.Context, id deploy.RolloutID) (deploy.R
 	return a.s.deploy.Rollout(ctx, id)
 }
 
-func (a deliveryAPI) Samples(ctx context.Context, id deploy.RolloutID) ([]control.Sample, error) {
-	return a.s.control.Samples(ctx, id)
+func (a deliveryAPI) Samples(ctx context.Context, id deploy.RolloutID, since time.Time) ([]control.Sample, error) {
+	return a.s.control.Samples(ctx, id, since)
 }
 
 func (a deliveryAPI) Pause(ctx context.Context, id deploy.RolloutID) error {

@@ -55,17 +55,18 @@ type Store interface {
 	Groups(ctx context.Context, id deploy.RolloutID) (map[deploy.Role]map[string]deploy.Counters, error)
 	// Keep stores a sample and the counts that it was made from.
 	Keep(ctx context.Context, s Sample, counters []deploy.Counters) error
-	// Samples returns the samples of a rollout in the order of time.
-	Samples(ctx context.Context, id deploy.RolloutID) ([]Sample, error)
+	// Samples returns the samples of a rollout after a time, in the order of time; all, if it is zero.
+	Samples(ctx context.Context, id deploy.RolloutID, since time.Time) ([]Sample, error)
 }
 
 // Service is what pages and the API ask of this layer.
 type Service struct{ Store Store }
 
-// Samples returns every look at a rollout, in the order of time.
-func (s Service) Samples(ctx context.Context, id deploy.RolloutID) ([]Sample, error) {
+// Samples returns the looks at a rollout after a time, in the order of time; all, if it is zero. They are never changed, so that who
+// has some asks only for what came since.
+func (s Service) Samples(ctx context.Context, id deploy.RolloutID, since time.Time) ([]Sample, error) {
 	if err := identity.Check(ctx, "rollout.read", "default"); err != nil {
 		return nil, err
 	}
-	return s.Store.Samples(ctx, id)
+	return s.Store.Samples(ctx, id, since)
 }

@@ -7,6 +7,7 @@ import (
 	"embed"
 	"encoding/json"
 	"fmt"
+	"time"
 
 	"weir/internal/base/db"
 	"weir/internal/control"
@@ -73,8 +74,8 @@ func (s *Store) Keep(ctx context.Context, sample control.Sample, counters []depl
 }
 
 // Samples implements control.Store.
-func (s *Store) Samples(ctx context.Context, id deploy.RolloutID) ([]control.Sample, error) {
-	rows, err := s.db.Query(ctx, "select body from control_sample where rollout_id = ? order by at", id)
+func (s *Store) Samples(ctx context.Context, id deploy.RolloutID, since time.Time) ([]control.Sample, error) {
+	rows, err := s.db.Query(ctx, "select body from control_sample where rollout_id = ? and at > ? order by at", id, db.Micros(since))
 	return db.Collect(rows, err, func(r *sql.Rows) (c control.Sample, err error) {
 		var body string
 		if err := r.Scan(&body); err != nil {

@@ -50,7 +50,7 @@ func TestVerdictsFollowTheCounters(t *testing.T) {
 		}
 		newest := func() control.Sample {
 			t.Helper()
-			all, err := store.Samples(t.Context(), "rol_1")
+			all, err := store.Samples(t.Context(), "rol_1", time.Time{})
 			if err != nil || len(all) == 0 {
 				t.Fatal(all, err)
 			}
@@ -76,7 +76,7 @@ func TestVerdictsFollowTheCounters(t *testing.T) {
 			t.Errorf("worse: %+v; want stop, with figure and limit", v)
 		}
 		ctx := identity.With(t.Context(), identity.Actor{ID: "ann", Name: "ann", Kind: identity.User, Roles: []string{identity.Developer}})
-		samples, err := control.Service{Store: store}.Samples(ctx, "rol_1")
+		samples, err := control.Service{Store: store}.Samples(ctx, "rol_1", time.Time{})
 		if err != nil || len(samples) < 4 || samples[len(samples)-1].Outcome != "worse" || samples[len(samples)-1].Metrics[0].Evidence < 1 {
 			t.Errorf("samples %+v, %v; want the chart, with what was decided by as its last point", samples, err)
 		}

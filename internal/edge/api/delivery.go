@@ -22,7 +22,7 @@ type Delivery interface {
 	Approve(ctx context.Context, release deploy.ReleaseID, environment, verdict, reason string) error
 	Rollouts(ctx context.Context, serviceID string) ([]deploy.Rollout, error)
 	Rollout(ctx context.Context, id deploy.RolloutID) (deploy.Rollout, []deploy.Decision, error)
-	Samples(ctx context.Context, id deploy.RolloutID) ([]control.Sample, error)
+	Samples(ctx context.Context, id deploy.RolloutID, since time.Time) ([]control.Sample, error)
 	Pause(ctx context.Context, id deploy.RolloutID) error
 	Resume(ctx context.Context, id deploy.RolloutID) error
 	Promote(ctx context.Context, id deploy.RolloutID, reason string) error
@@ -214,13 +214,16 @@ func (s *server) delivery(a huma.API) {
 		}
 		return out, err
 	})
-	route(a, "GET", "/rollouts/{id}", "get-rollout", "A rollout with decisions and what the judge saw", func(ctx context.Context, in *RolloutRef) (Rollout, error) {
+	route(a, "GET", "/rollouts/{id}", "get-rollout", "A rollout with decisions and what the judge saw", func(ctx context.Context, in *struct {
+		RolloutRef
+		Since time.Time `query:"samples_since" doc:"Only what the judge saw after this time."`
+	}) (Rollout, error) {
 		r, log, err := s.Delivery.Rollout(ctx, deploy.RolloutID(in.ID))
 		if err != nil {
 			return Rollout{}, err
 		}
 		out := rolloutOf(r, log)
-		samples, err := s.Delivery.Samples(ctx, r.ID)
+		samples, err := s.Delivery.Samples(ctx, r.ID, in.Since)
 		if err != nil {
 			return Rollout{}, err
 		}

@@ -139,6 +139,7 @@ type Readiness struct {
 	BlocksMore  Link
 	Note        string // what a rollback would do, if nothing blocks
 	Unknown     bool   // whether something blocks could not be found out
+	Oldest      bool   // there is nothing to go back to, and nothing wrong
 }
 
 // Measured is a rollback or a drill that happened.

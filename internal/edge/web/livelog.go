@@ -97,6 +97,7 @@ type teller struct {
 	step         int
 	pieces       []piece
 	flood        int // lines of the last piece
+	before       pipeline.LogLine
 }
 
 // tellerOf reads where a page stands: the offset and the number of the last line that it knows, and the step that it is in.
@@ -217,9 +218,11 @@ func (t *teller) add(l pipeline.LogLine) {
 	switch t.flood++; {
 	case t.flood > floodLines:
 		p.HTML, p.Many = "", true
+	case repeats(t.before, l):
 	default:
 		p.HTML += lineHTML(l, 0)
 	}
+	t.before = l
 }
 
 // parseLogLine reads `<unix microseconds> <tag> <text>`, and the step that a mark is about.

@@ -173,11 +173,20 @@ func linesHTML(from, to int64, lines []pipeline.LogLine, groups []pipeline.LogGr
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, `<ol class="lines" data-from="%d" data-to="%d">`, from, to)
-	for _, l := range lines {
+	for i, l := range lines {
+		if i > 0 && repeats(lines[i-1], l) {
+			continue
+		}
 		b.WriteString(lineHTML(l, ends[l.Number]))
 	}
 	b.WriteString("</ol>")
 	return b.String()
+}
+
+// repeats reports whether the end of a step gives the reason that the line before it has given.
+func repeats(before, l pipeline.LogLine) bool {
+	var s pipeline.Step
+	return l.Kind == pipeline.LogEnd && before.Kind == pipeline.LogSystem && json.Unmarshal([]byte(l.Text), &s) == nil && s.Reason == before.Text
 }
 
 // lineHTML is one line; nothing for the marks that a reader does not see. A group is known to end at a line if fold is not 0.
@@ -216,12 +225,34 @@ func lineOf(l pipeline.LogLine) (class, body string, ok bool) {
 		class, body = annotationLine(l.Text)
 		return class, body, true
 	}
+	if class, body, ok = testEvent(l.Text); ok {
+		return class, body, true
+	}
 	body = ansi(l.Text)
 	switch plain := strings.TrimSpace(l.Text); {
 	case strings.HasPrefix(plain, "--- FAIL"), strings.HasPrefix(plain, "FAIL"), strings.HasPrefix(plain, "panic: "), strings.HasPrefix(plain, "Error:"):
 		return "err", body, true
 	}
 	return "", body, true
+}
+
+// testEvent shows a line of go test -json as go test would print it. The raw log has it as it was.
+func testEvent(text string) (class, body string, ok bool) {
+	if !strings.HasPrefix(text, `{"`) || !strings.Contains(text, `"Action":"`) {
+		return "", "", false
+	}
+	var e struct{ Action, Package, Test, ImportPath, Output string }
+	if json.Unmarshal([]byte(text), &e) != nil || e.Package == "" && e.ImportPath == "" {
+		return "", "", false
+	}
+	if e.Action == "output" || e.Action == "build-output" {
+		said := strings.TrimSuffix(e.Output, "\n")
+		if plain := strings.TrimSpace(said); strings.HasPrefix(plain, "--- FAIL") || strings.HasPrefix(plain, "panic: ") {
+			class = "err"
+		}
+		return class, ansi(said), true
+	}
+	return "", `<i class="dim">` + html.EscapeString(printable(strings.TrimSpace(e.Action+" "+e.Package+e.ImportPath+" "+e.Test))) + `</i>`, true
 }
 
 func annotationLine(text string) (class, body string) {

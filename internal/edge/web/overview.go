@@ -66,7 +66,7 @@ func headline(v Overview) headlineText {
 }
 
 func counts(s Readiness, now time.Time) bool {
-	if len(s.Drills) == 0 || s.Blocks != "" || s.Unknown {
+	if len(s.Drills) == 0 || s.Blocks != "" || s.Unknown || s.Oldest {
 		return false
 	}
 	last := s.Drills[len(s.Drills)-1]

@@ -190,6 +190,19 @@ func TestLiveLinesAreCountedWhenThereAreTooMany(t *testing.T) {
 	}
 }
 
+func TestEventsOfGoTestReadAsGoTestPrintsThem(t *testing.T) {
+	for in, want := range map[string]string{
+		`{"Time":"2026-11-23T11:47:39Z","Action":"output","Package":"a","Test":"T","Output":"--- FAIL: T <b>\n"}`: "err --- FAIL: T &lt;b&gt;",
+		`{"Action":"run","Package":"a","Test":"T"}`:                                                                ` <i class="dim">run a T</i>`,
+		`{"Action":"x"} and more`: ` {&#34;Action&#34;:&#34;x&#34;} and more`,
+	} {
+		class, body, ok := lineOf(pipeline.LogLine{Kind: pipeline.LogOutput, Text: in})
+		if got := class + " " + body; !ok || got != want {
+			t.Errorf("%s reads %q; want %q", in, got, want)
+		}
+	}
+}
+
 func TestASummaryIsRenderedAndCleaned(t *testing.T) {
 	got := markdown("# Hi\n\n| a |\n|---|\n| <script>alert(1)</script>x |\n\n[l](javascript:alert(1)) [ok](https://example.com) <img src=x onerror=alert(1)> <a id=main href=\"/x\" onclick=y>k</a> <details><summary>s</summary>t</details>\n\n<form action=/x><input></form><style>*{}</style>")
 	for _, bad := range []string{"<script", "javascript:", "onerror", "onclick", "<img", "<form", "<input", "<style", "id="} {

@@ -71,6 +71,7 @@ type Data struct {
 	// subjects of revisions, which never change; known counts them.
 	subjects sync.Map
 	known    atomic.Int64
+	seen     seen
 }
 
 var _ web.Data = (*Data)(nil)

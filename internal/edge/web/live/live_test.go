@@ -1,6 +1,8 @@
 package live
 
 import (
+	"context"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -9,6 +11,7 @@ import (
 	"weir/internal/control"
 	"weir/internal/deploy"
 	"weir/internal/edge/web"
+	"weir/internal/guard/identity"
 	"weir/internal/pipeline"
 )
 
@@ -164,5 +167,52 @@ func TestJobsWaitFromWhenTheyCouldHaveStarted(t *testing.T) {
 	}
 	if j[2].Queued != 4*time.Second || j[0].Queued != time.Second {
 		t.Errorf("waited %s and %s; want 4s and 1s", j[2].Queued, j[0].Queued)
+	}
+}
+
+// looks is a store that counts what it is asked for.
+type looks struct {
+	all   []control.Sample
+	given int
+}
+
+func (l *looks) Groups(context.Context, deploy.RolloutID) (map[deploy.Role]map[string]deploy.Counters, error) {
+	return nil, nil
+}
+func (l *looks) Keep(context.Context, control.Sample, []deploy.Counters) error { return nil }
+func (l *looks) Samples(_ context.Context, _ deploy.RolloutID, since time.Time) ([]control.Sample, error) {
+	var out []control.Sample
+	for _, s := range l.all {
+		if s.Time.After(since) {
+			out = append(out, s)
+		}
+	}
+	l.given += len(out)
+	return out, nil
+}
+
+func TestAPageThatLooksAgainReadsOnlyNewSamples(t *testing.T) {
+	store := &looks{}
+	d := New(Config{Control: control.Service{Store: store}})
+	ctx := identity.With(t.Context(), identity.System("test"))
+	for n := range 20 {
+		store.all = append(store.all, control.Sample{Time: t0.Add(time.Duration(n) * time.Second), Have: int64(n)})
+		for range 3 {
+			got, err := d.samples(ctx, "rollout_1")
+			if err != nil || len(got) != n+1 || got[n].Have != int64(n) {
+				t.Fatalf("look %d has %d samples, %v", n, len(got), err)
+			}
+		}
+	}
+	if store.given != 20 {
+		t.Errorf("%d samples were read; want each once", store.given)
+	}
+	for i := range 2 * keptRollouts {
+		if _, err := d.samples(ctx, deploy.RolloutID(fmt.Sprint(i))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(d.seen.of) > keptRollouts {
+		t.Errorf("%d rollouts are kept", len(d.seen.of))
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"weir/internal/artifact"
 	"weir/internal/base/fault"
 	"weir/internal/catalog"
+	"weir/internal/control"
 	"weir/internal/deploy"
 	"weir/internal/edge/web"
 	"weir/internal/guard/identity"
@@ -159,9 +160,10 @@ func (d *Data) blocks(ctx context.Context, env deploy.Environment, r *web.Readin
 		}
 	}
 	if !ok {
-		r.Blocks, r.BlocksMore = "There is no earlier good release here.", web.Link{Text: "The next release makes this one the way back."}
+		// Nothing is wrong with a service that is new, or that has gone all the way back.
+		r.Oldest, r.Note = true, "It runs its first release here; the next one makes it the way back."
 		if len(env.Ran) > 1 {
-			r.BlocksMore.Text = "This is the oldest good one; the way on is forward."
+			r.Note = "It runs the oldest good release; the way on is forward."
 		}
 		return
 	}
@@ -344,46 +346,30 @@ func waiting(p deploy.Promotion) *web.Status {
 	return &st
 }
 
-// delivery counts what was delivered to last environments. Nothing delivered,
+// delivery is what was delivered to last environments. Nothing delivered,
 // nothing shown.
 func delivery(s state) *web.Delivery {
 	const days = 30
-	var done, failed int
-	var lead, recovery []time.Duration
+	var rollouts []deploy.Rollout
 	for _, ref := range s.services {
-		for _, r := range s.past[key(ref.ID, s.last(ref.ID))] {
-			if r.State.Live() || r.Intent == deploy.Rollback || r.Intent == deploy.Drill || s.now.Sub(r.Created) > days*24*time.Hour {
-				continue
-			}
-			if r.State == deploy.Completed {
-				done++
-				if !r.CommitTime.IsZero() && r.Finished.After(r.CommitTime) {
-					lead = append(lead, r.Finished.Sub(r.CommitTime))
-				}
-				continue
-			}
-			failed++
-			if !r.Decided.IsZero() && r.Finished.After(r.Created) {
-				recovery = append(recovery, r.Finished.Sub(r.Created))
-			}
-		}
+		rollouts = append(rollouts, s.past[key(ref.ID, s.last(ref.ID))]...)
 	}
-	if done+failed == 0 {
+	d := control.Deliveries(rollouts, days*24*time.Hour, s.now)
+	if d.Begun() == 0 {
 		return nil
 	}
-	tile := func(name string, times []time.Duration, one, many string) web.Tile {
+	tile := func(name string, m control.Median, one, many string) web.Tile {
 		t := web.Tile{Name: name, Of: "no " + one + " yet"}
-		if len(times) > 0 {
-			slices.Sort(times)
-			t.Value, t.Unit, t.Of = long(times[len(times)/2]), "median", "of "+plural(len(times), one, many)
+		if m.Of > 0 {
+			t.Value, t.Unit, t.Of = long(m.Time), "median", "of "+plural(m.Of, one, many)
 		}
 		return t
 	}
 	return &web.Delivery{Days: days, Tiles: []web.Tile{
-		{Name: "Deployments", Value: number(done), Unit: "complete", Of: fmt.Sprintf("of %s begun", number(done+failed))},
-		tile("Change lead time", lead, "deployment", "deployments"),
-		tile("Failed deployment recovery", recovery, "failed deployment", "failed deployments"),
-		{Name: "Change fail rate", Value: fmt.Sprintf("%d%%", 100*failed/(done+failed)), Of: fmt.Sprintf("%d of %d", failed, done+failed), Note: "taken back, or did not start"},
+		{Name: "Deployments", Value: number(d.Complete), Unit: "complete", Of: fmt.Sprintf("of %s begun", number(d.Begun()))},
+		tile("Change lead time", d.Lead, "deployment", "deployments"),
+		tile("Failed deployment recovery", d.Recovery, "failed deployment", "failed deployments"),
+		{Name: "Change fail rate", Value: fmt.Sprintf("%d%%", 100*d.Failed/d.Begun()), Of: fmt.Sprintf("%d of %d", d.Failed, d.Begun()), Note: "taken back, or did not start"},
 	}}
 }
 

@@ -42,7 +42,7 @@ func (d *Data) Rollout(ctx context.Context, id string) (web.Rollout, error) {
 	if err != nil {
 		return web.Rollout{}, err
 	}
-	samples, err := d.Control.Samples(ctx, r.ID)
+	samples, err := d.samples(ctx, r.ID)
 	if err != nil {
 		return web.Rollout{}, err
 	}
