@@ -12,6 +12,7 @@ import (
 	"weir/internal/base/db"
 	"weir/internal/base/fault"
 	"weir/internal/catalog"
+	"weir/internal/edge/api"
 	"weir/internal/guard/evidence"
 	"weir/internal/guard/identity"
 	"weir/internal/guard/ledger"
@@ -19,6 +20,7 @@ import (
 	"weir/internal/pipeline"
 	"weir/internal/source"
 	"weir/internal/source/git"
+	"weir/internal/source/mirror"
 )
 
 func hash(s string) string {
@@ -205,6 +207,31 @@ func (r refs) Tag(ctx context.Context, repositoryID, name string) (string, error
 func (r refs) Repository(ctx context.Context, name string) (string, string, error) {
 	repo, err := r.catalog.Repository(ctx, name)
 	return repo.ID, repo.Name, err
+}
+
+// mirrors are copies of repositories as the API shows them.
+type mirrors struct{ store *mirror.Store }
+
+func (m mirrors) AddMirror(ctx context.Context, name, from string) (api.Mirror, error) {
+	x, err := m.store.Add(ctx, name, from)
+	return mirrorOf(x), err
+}
+
+func (m mirrors) ListMirrors(ctx context.Context) ([]api.Mirror, error) {
+	all, err := m.store.List(ctx)
+	out := make([]api.Mirror, len(all))
+	for i, x := range all {
+		out[i] = mirrorOf(x)
+	}
+	return out, err
+}
+
+func (m mirrors) RemoveMirror(ctx context.Context, name string) error {
+	return m.store.Remove(ctx, name)
+}
+
+func mirrorOf(x mirror.Mirror) api.Mirror {
+	return api.Mirror{Name: x.Name, URL: x.URL, Size: x.Size, Refs: x.Refs, Fetched: x.Fetched, By: x.By}
 }
 
 // settings are secrets and variables as the pipeline layer takes them.

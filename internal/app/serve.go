@@ -120,7 +120,7 @@ func (s *System) handler(ready *atomic.Bool) http.Handler {
 			}
 			return identity.Check(ctx, "registry.push", "default")
 		}}))
-	mux.Handle("/api/", api.New(api.Config{Release: Release, Instance: s.Instance.ID, URL: s.Config.URL, Accounts: s.accounts, Catalog: s.catalog, Source: s.source, Secrets: s.secrets,
+	mux.Handle("/api/", api.New(api.Config{Release: Release, Instance: s.Instance.ID, URL: s.Config.URL, Accounts: s.accounts, Catalog: s.catalog, Source: s.source, Secrets: s.secrets, Mirrors: mirrors{s.mirrors},
 		LandRules: rules.All()[policy.ActionLand], Pipeline: s.pipeline, Artifact: s.artifact, Evidence: s.evidence, Ledger: s.ledger, Policy: s.policy, Delivery: deliveryAPI{s}}))
 	mux.Handle("/agent/", agentd.New(agentd.Config{Pool: pool{s.agents}, Authenticate: s.accounts.Authenticate}))
 	mux.Handle("/metrics", s.metrics())

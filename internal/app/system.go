@@ -46,6 +46,7 @@ import (
 	"weir/internal/source"
 	sourceengine "weir/internal/source/engine"
 	"weir/internal/source/git"
+	"weir/internal/source/mirror"
 )
 
 // System is everything that one server is made of.
@@ -66,6 +67,7 @@ type System struct {
 	source   *source.Service
 	pipeline *pipeline.Service
 	secrets  *secret.Store
+	mirrors  *mirror.Store
 	artifact *artifact.Service
 	registry *registry.Registry
 	gitd     *gitd.Handler
@@ -241,9 +243,17 @@ func (s *System) openPipeline(ctx context.Context) error {
 	if s.agents, err = s.openAgents(ctx, rows, runner); err != nil {
 		return err
 	}
+	copies, err := s.blobs(ctx, "mirror")
+	if err != nil {
+		return err
+	}
+	if s.mirrors, err = mirror.Open(ctx, s.db, copies, s.ledger, s.data.join("mirrors"), time.Now); err != nil {
+		return err
+	}
 	engine := pipelineengine.New(pipelineengine.Config{Holder: s.data.holder(), Slots: s.Config.Runner.Slots, Room: room}, pipelineengine.Parts{
 		DB: s.db, Journal: s.journal, Store: rows, Keeper: pipelineengine.Keeper{Blobs: bytes, Rows: rows}, Repository: s.git,
-		Refs: refs{s.source, s.git, s.catalog}, Schedules: &pipelinedb.Schedules{DB: s.db}, Settings: settings{s.secrets}, Checks: checks{s.source}, Builds: build.Planner{Catalog: specs, Source: commits{s.source, s.git}, Versions: artifactdb.Versions{DB: s.db}},
+		Refs: refs{s.source, s.git, s.catalog}, Schedules: &pipelinedb.Schedules{DB: s.db}, Settings: settings{s.secrets}, Mirrors: s.mirrors,
+		Checks: checks{s.source}, Builds: build.Planner{Catalog: specs, Source: commits{s.source, s.git}, Versions: artifactdb.Versions{DB: s.db}},
 		Outputs: s.artifact, Runner: runner, Fleet: s.agents, Logs: dir,
 	})
 	tests := testdb.New(s.db)

@@ -43,6 +43,7 @@ type Config struct {
 	LandRules []policy.Rule // for explaining what a change waits for
 	Pipeline  *pipeline.Service
 	Secrets   *secret.Store
+	Mirrors   Mirrors
 	Artifact  *artifact.Service
 	Evidence  *evidence.Service
 	Ledger    *ledger.Log
@@ -74,6 +75,7 @@ func New(c Config) http.Handler {
 	s.agents(a)
 	s.logs(a)
 	s.settings(a)
+	s.mirrors(a)
 	s.tests(a)
 	s.artifacts(a)
 	s.ledgerRoutes(a)

@@ -42,7 +42,11 @@ func (h *host) Action(ctx context.Context, name, revision, dir string) error {
 	if h.e.Mirrors == nil {
 		return fault.New(fault.NotFound, "There is no mirror of %s. Actions of other repositories run from mirrors on this server, pinned by revision; add one with `weir mirror add`.", name)
 	}
-	return h.e.Mirrors.Checkout(ctx, name, revision, dir)
+	at, err := h.e.Mirrors.Resolve(ctx, name, revision) // an action inside of another names what it likes
+	if err != nil {
+		return err
+	}
+	return h.e.Mirrors.Checkout(ctx, name, at, dir)
 }
 
 // Upload implements runner.Host.

@@ -7,4 +7,4 @@ var Runs = struct {
 	Local      bool // uses: ./folder
 	Mirrored   bool // uses: owner/name@revision
 	Images     bool // uses: docker://image
-}{Local: true}
+}{Local: true, Mirrored: true}
