@@ -23,6 +23,9 @@ func (e *Engine) report(ctx context.Context, f journal.Fact) error {
 		slog.ErrorContext(ctx, "fact not understood", "fact", f.ID, "type", f.Type, "error", err)
 		return nil
 	}
+	if b.Event != "push" && b.Event != "pull_request" || strings.HasPrefix(b.Ref, "refs/tags/") {
+		return nil // what somebody or a clock starts says nothing about whether the revision may go on
+	}
 	switch f.Type {
 	case pipeline.FactRunCreated:
 	case pipeline.FactJobStarted, pipeline.FactJobFinished:

@@ -19,8 +19,8 @@ func (m *maker) combinations(s *spec.Job) []*expr.Object {
 		var next []*expr.Object
 		for _, base := range product {
 			for _, v := range r.values {
-				if len(next) > MaxJobs {
-					m.errorf(s.Matrix.Pos, "the matrix of job %s has more than %d combinations; make it smaller", s.ID, MaxJobs)
+				if len(next) >= MaxMatrix*16 { // exclude may take some away
+					m.errorf(s.Matrix.Pos, "the matrix of job %s has far more than %d combinations; make it smaller", s.ID, MaxMatrix)
 					return nil
 				}
 				next = append(next, clone(base).Set(r.name, v))
@@ -47,6 +47,10 @@ func (m *maker) combinations(s *spec.Job) []*expr.Object {
 		if !joined {
 			added = append(added, clone(in))
 		}
+	}
+	if len(added) > MaxMatrix {
+		m.errorf(s.Matrix.Pos, "the matrix of job %s has %d combinations; it may have %d. Make it smaller", s.ID, len(added), MaxMatrix)
+		return nil
 	}
 	if len(added) == 0 {
 		m.errorf(s.Matrix.Pos, "the matrix of job %s has no combinations; give it values or remove it", s.ID)

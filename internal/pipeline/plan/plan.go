@@ -13,6 +13,9 @@ import (
 // MaxJobs is how many jobs a run may have after its matrices are unfolded.
 const MaxJobs = 1000
 
+// MaxMatrix is how many combinations a matrix may have.
+const MaxMatrix = 256
+
 // DefaultTimeout of a job, in minutes.
 const DefaultTimeout = 60
 
