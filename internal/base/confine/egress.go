@@ -54,6 +54,14 @@ func (s *Sandbox) startEgress() error {
 		MaxHeaderBytes:    64 << 10,
 		ErrorLog:          slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug),
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if s.spec.Serve != nil && r.Method != http.MethodConnect && r.URL.Host == "" {
+				s.spec.Serve.ServeHTTP(w, r)
+				return
+			}
+			if s.spec.Network != Egress || s.spec.Unconfined {
+				http.Error(w, "this job has no network", http.StatusForbidden)
+				return
+			}
 			if r.Method == http.MethodConnect {
 				e.connect(w, r)
 				return

@@ -113,7 +113,7 @@ func Open(ctx context.Context, spec Spec) (*Sandbox, error) {
 		return nil, fault.Wrap(fault.Unavailable, err, "%s", refusal(err))
 	}
 	go s.read()
-	if spec.Network == Egress && !spec.Unconfined {
+	if spec.Network == Egress && !spec.Unconfined || spec.Serve != nil {
 		if err := s.startEgress(); err != nil {
 			s.Close()
 			return nil, err
@@ -385,9 +385,17 @@ func (a answer) file(name string) (*os.File, error) {
 	return os.NewFile(uintptr(a.fds[0]), name), nil
 }
 
+// LocalURL is where Spec.Serve answers, "" if there is none.
+func (s *Sandbox) LocalURL() string {
+	if s.out == nil || s.spec.Serve == nil {
+		return ""
+	}
+	return "http://" + s.out.address
+}
+
 // Env is what to add to a command's environment: where the proxy is, if there is one.
 func (s *Sandbox) Env() []string {
-	if s.out == nil {
+	if s.out == nil || s.spec.Network != Egress || s.spec.Unconfined {
 		return nil
 	}
 	return s.out.env()

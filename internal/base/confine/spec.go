@@ -2,6 +2,7 @@ package confine
 
 import (
 	"io"
+	"net/http"
 	"time"
 
 	"weir/internal/base/jail"
@@ -24,6 +25,8 @@ type Spec struct {
 	Network   Network
 	// OnEgress is told every destination before it is reached; an error refuses it. It may be called concurrently.
 	OnEgress func(hostport string) error
+	// Serve answers requests to LocalURL, which only programs in the sandbox reach. Nil: there is no such address.
+	Serve http.Handler
 	// Unconfined drops every protection but the last: Close still ends all processes. Whoever sets it records it.
 	Unconfined bool
 	// NoSystem leaves out the machine's own folders (/usr, /etc, ...): the roots given are all there is.

@@ -17,6 +17,7 @@ import (
 	"weir/internal/pipeline/logs"
 	"weir/internal/pipeline/plan"
 	"weir/internal/pipeline/runner"
+	"weir/internal/pipeline/runner/jobapi"
 )
 
 // job is one attempt while it runs. Only Run's goroutine uses it, except where a field says otherwise.
@@ -30,6 +31,7 @@ type job struct {
 	cache    string
 	readOnly []string // installed tools outside the system's folders
 	box      *confine.Sandbox
+	api      *jobapi.API
 
 	env      map[string]string // of the workflow and the job, and what steps exported
 	path     []string          // what steps put before PATH, the latest first
@@ -59,6 +61,9 @@ func newJob(r *Runner, rj runner.Job, h runner.Host, log *logs.Writer, dir strin
 func (j *job) close() {
 	if j.box != nil {
 		_ = j.box.Close()
+	}
+	if j.api != nil {
+		_ = j.api.Close()
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 	"weir/internal/pipeline"
 	"weir/internal/pipeline/logs"
 	"weir/internal/pipeline/runner"
+	"weir/internal/pipeline/runner/jobapi"
 )
 
 // Config of the embedded runner.
@@ -36,6 +38,7 @@ type Runner struct {
 	cfg    Config
 	caches sync.Mutex // held while a cache folder is made
 	stages []stage
+	show   []string // more that every job sees, read-only
 
 	mu       sync.Mutex
 	jobs     map[*job]func(error) // what runs, and how to end it
@@ -110,6 +113,7 @@ func (r *Runner) Run(ctx context.Context, rj runner.Job, h runner.Host, log *log
 	}
 	defer root.Close()
 	j := newJob(r, rj, h, log, dir, root)
+	j.readOnly = slices.Clone(r.show)
 	defer j.close()
 
 	minutes := rj.Plan.TimeoutMinutes
@@ -170,7 +174,14 @@ func (j *job) sandbox(ctx context.Context) (*confine.Sandbox, error) {
 		return j.box, nil
 	}
 	cfg := j.runner.cfg
-	spec := confine.Spec{Dir: j.dir, ReadWrite: []string{j.cache}, ReadOnly: j.readOnly, Network: cfg.Network, Unconfined: cfg.Unconfined, Limits: cfg.Limits}
+	if j.api == nil {
+		api, err := jobapi.New(j.host, string(j.RunID), string(j.JobID), j.dir+".api")
+		if err != nil {
+			return nil, fmt.Errorf("open job API: %w", err)
+		}
+		j.api = api
+	}
+	spec := confine.Spec{Serve: j.api, Dir: j.dir, ReadWrite: []string{j.cache}, ReadOnly: j.readOnly, Network: cfg.Network, Unconfined: cfg.Unconfined, Limits: cfg.Limits}
 	if cfg.OnEgress != nil {
 		spec.OnEgress = func(hostport string) error { return cfg.OnEgress(j.Job, hostport) }
 	}

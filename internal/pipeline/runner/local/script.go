@@ -58,6 +58,7 @@ func (j *job) environment(box *confine.Sandbox, fr *frame, id string, env map[st
 	if j.goroot != "" {
 		all["GOROOT"] = j.goroot
 	}
+	maps.Copy(all, j.api.Env(box.LocalURL()))
 	if fr.action != "" {
 		all["GITHUB_ACTION_PATH"] = fr.action
 	}

@@ -190,6 +190,8 @@ func (j *job) javascript(ctx context.Context, p *pipeline.StepPlan, def *definit
 			return failure(fmt.Sprintf("the action names the script %s, which leads out of its folder", file))
 		}
 		all := merge(env)
+		// Clients of caches and artifacts take any other host for a product that has neither.
+		all["GITHUB_SERVER_URL"] = ""
 		for k, v := range state {
 			all["STATE_"+k] = v
 		}
