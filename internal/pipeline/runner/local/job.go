@@ -17,7 +17,7 @@ import (
 	"weir/internal/pipeline/logs"
 	"weir/internal/pipeline/plan"
 	"weir/internal/pipeline/runner"
-	"weir/internal/pipeline/runner/jobapi"
+	"weir/internal/pipeline/jobapi"
 )
 
 // job is one attempt while it runs. Only Run's goroutine uses it, except where a field says otherwise.

@@ -16,7 +16,7 @@ import (
 	"weir/internal/pipeline"
 	"weir/internal/pipeline/logs"
 	"weir/internal/pipeline/runner"
-	"weir/internal/pipeline/runner/jobapi"
+	"weir/internal/pipeline/jobapi"
 )
 
 // Config of the embedded runner.
