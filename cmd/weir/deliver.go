@@ -245,7 +245,7 @@ func runsCommand(g *globals) *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return g.client().Post(cmd.Context(), "/runs/"+client.Escape(args[0])+"/rerun", nil, nil)
 		}}
-	return parent("runs", "Look at runs and start them", list, startCommand(g), show, why, cancel, rerun)
+	return parent("runs", "Look at runs and start them", list, startCommand(g), approveRunCommand(g), show, why, cancel, rerun)
 }
 
 func printRun(w io.Writer, r client.Run) {

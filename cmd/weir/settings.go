@@ -97,6 +97,28 @@ func startCommand(g *globals) *cobra.Command {
 	return c
 }
 
+// approveRunCommand is `weir runs approve`.
+func approveRunCommand(g *globals) *cobra.Command {
+	var environment, reason string
+	var reject bool
+	c := &cobra.Command{Use: "approve RUN", Short: "Let the jobs of a run into an environment", Args: cobra.ExactArgs(1),
+		Example: "  weir runs approve run_01... --environment production\n  weir runs approve run_01... --environment production --reject --reason 'not on a Friday'",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if environment == "" {
+				return usageError{fmt.Errorf("say which environment: --environment NAME")}
+			}
+			verdict := "approve"
+			if reject {
+				verdict = "reject"
+			}
+			return g.client().Post(cmd.Context(), "/runs/"+client.Escape(args[0])+"/approvals", map[string]string{"environment": environment, "verdict": verdict, "reason": reason}, nil)
+		}}
+	c.Flags().StringVar(&environment, "environment", "", "the environment")
+	c.Flags().BoolVar(&reject, "reject", false, "refuse instead; the jobs fail")
+	c.Flags().StringVar(&reason, "reason", "", "why")
+	return c
+}
+
 // pairs reads NAME=VALUE flags.
 func pairs(flag string, given []string) (map[string]string, error) {
 	out := map[string]string{}

@@ -101,7 +101,7 @@ var bodies = map[string]string{
 	"create-agent-token": `{"name":"x"}`, "create-user": `{"name":"x"}`, "set-roles": `{"roles":[]}`, "create-token": `{"user":"admin","hours":1}`, "create-repository": `{"name":"x"}`,
 	"open-change": `{"branch":"x"}`, "review-change": `{"verdict":"approve"}`, "cancel-run": `{}`, "lint": `{"files":{}}`,
 	"approve-release": `{"environment":"production","verdict":"approve"}`, "pause-rollout": `{}`, "resume-rollout": `{}`, "promote-rollout": `{"reason":"x"}`, "rollback": `{}`,
-	"start-run": `{"workflow":"ci.yml"}`, "add-mirror": `{"from":"/x"}`, "set-secret": `{"value":"x"}`, "set-variable": `{"value":"x"}`,
+	"start-run": `{"workflow":"ci.yml"}`, "approve-run": `{"environment":"x","verdict":"approve"}`, "add-mirror": `{"from":"/x"}`, "set-secret": `{"value":"x"}`, "set-variable": `{"value":"x"}`,
 }
 
 // public are the operations that need no account: they tell what the server is

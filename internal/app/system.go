@@ -252,12 +252,12 @@ func (s *System) openPipeline(ctx context.Context) error {
 	}
 	engine := pipelineengine.New(pipelineengine.Config{Holder: s.data.holder(), Slots: s.Config.Runner.Slots, Room: room}, pipelineengine.Parts{
 		DB: s.db, Journal: s.journal, Store: rows, Keeper: pipelineengine.Keeper{Blobs: bytes, Rows: rows}, Repository: s.git,
-		Refs: refs{s.source, s.git, s.catalog}, Schedules: &pipelinedb.Schedules{DB: s.db}, Settings: settings{s.secrets}, Mirrors: s.mirrors,
+		Refs: refs{s.source, s.git, s.catalog}, Schedules: &pipelinedb.Schedules{DB: s.db}, Settings: settings{s.secrets}, Mirrors: s.mirrors, Environments: environments{s},
 		Checks: checks{s.source}, Builds: build.Planner{Catalog: specs, Source: commits{s.source, s.git}, Versions: artifactdb.Versions{DB: s.db}},
 		Outputs: s.artifact, Runner: runner, Fleet: s.agents, Logs: dir,
 	})
 	tests := testdb.New(s.db)
-	s.pipeline = &pipeline.Service{Agents: s.agents, Store: rows, Logs: dir, Tests: tests, Blobs: bytes, Authorize: authorize, Check: spec.Check, Dispatch: engine.Dispatch, Slots: engine.Slots(), Room: room, Now: time.Now}
+	s.pipeline = &pipeline.Service{Environments: environments{s}, Agents: s.agents, Store: rows, Logs: dir, Tests: tests, Blobs: bytes, Authorize: authorize, Check: spec.Check, Dispatch: engine.Dispatch, Slots: engine.Slots(), Room: room, Now: time.Now}
 	s.add(engine, dir, &testresult.Reader{Journal: s.journal, Runs: rows, Logs: dir, Blobs: bytes, Store: tests})
 	return nil
 }

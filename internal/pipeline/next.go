@@ -3,6 +3,7 @@ package pipeline
 import (
 	"maps"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -57,8 +58,8 @@ type Language struct {
 	Expand func(Question) (Expansion, error)
 	// Outputs computes what a group gives back, from the outcomes of its jobs by their ids.
 	Outputs func(r *Run, group *JobPlan, results map[string]Need) (map[string]string, error)
-	// Concurrency computes a job's group.
-	Concurrency func(Question) (Concurrency, error)
+	// Resolve computes what a job's place in the queue depends on: its concurrency group and its environment.
+	Resolve func(Question) (JobPlan, error)
 	// ID makes the id of a new job.
 	ID func() JobID
 }
@@ -187,14 +188,14 @@ func (r *Run) decide(now time.Time, i int, lang Language) {
 		j.set(now, Skipped, "a job that it needs did not succeed")
 	case p.Group != nil:
 		r.expand(now, i, lang)
-	case p.Concurrency != nil && !p.Concurrency.Resolved:
-		c, err := lang.Concurrency(q)
+	case p.Concurrency != nil && !p.Concurrency.Resolved || strings.Contains(p.Environment, "${{"):
+		resolved, err := lang.Resolve(q)
 		if err != nil {
-			j.set(now, Failure, "its concurrency group could not be computed: "+err.Error())
+			j.set(now, Failure, err.Error())
 			return
 		}
 		r.own()
-		r.Plan.Jobs[i].Concurrency = &c
+		r.Plan.Jobs[i] = resolved
 		j.set(now, Queued, "")
 	default:
 		j.set(now, Queued, "")
@@ -454,4 +455,27 @@ func (r Run) Rerun(now time.Time) (Run, bool) {
 	r.State, r.Attempt, r.Cancel, r.Reason = Pending, r.Attempt+1, nil, ""
 	r.Started, r.Finished = time.Time{}, time.Time{}
 	return r, true
+}
+
+// Refuse fails the jobs that wait to enter an environment. It reports whether there was one.
+func (r Run) Refuse(now time.Time, environment, reason string) (Run, bool) {
+	r.Jobs = slices.Clone(r.Jobs)
+	found := false
+	for i := range r.Jobs {
+		if s := r.Jobs[i].State; (s == Waiting || s == Queued) && r.Plan.Jobs[i].Environment == environment {
+			r.Jobs[i].set(now, Failure, reason)
+			found = true
+		}
+	}
+	return r, found
+}
+
+// Displace takes jobs of a concurrency group out of the way of a newer one: those that wait are cancelled, and one that runs is
+// to be killed if cancelInProgress says so. Keep are the newer ones.
+func (r Run) Displace(now time.Time, group string, cancelInProgress bool, keep ...JobID) (Run, []Action) {
+	r.Jobs = slices.Clone(r.Jobs)
+	return r, r.stop(now, "a newer job of the concurrency group "+group+" took its place", func(i int) bool {
+		c := r.Plan.Jobs[i].Concurrency
+		return c != nil && c.Resolved && c.Group == group && !slices.Contains(keep, r.Jobs[i].ID) && (r.Jobs[i].State == Queued || r.Jobs[i].State == Running && cancelInProgress)
+	})
 }

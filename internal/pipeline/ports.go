@@ -43,6 +43,17 @@ type StartRequest struct {
 	By         string
 }
 
+// Environments says who must agree before a job enters an environment.
+type Environments interface {
+	// Entry returns what is missing before a run's job may enter, or nil.
+	Entry(ctx context.Context, r *Run, environment string) (*Hold, error)
+	// Agree records the consent, or the refusal, of the actor of ctx.
+	Agree(ctx context.Context, r *Run, environment, verdict, reason string) error
+}
+
+// Hold is what keeps a job from entering an environment.
+type Hold struct{ For, Who string }
+
 // Mirrors keeps copies of other repositories, for the actions and workflows that they offer.
 type Mirrors interface {
 	// Resolve returns the commit that a reference of the mirror of owner/name has, or a NotFound fault that says how to add it.

@@ -25,6 +25,8 @@ type Service struct {
 	Check func(path string, content []byte) []Diagnostic
 	// Dispatch starts a run by hand; the engine's.
 	Dispatch func(ctx context.Context, s StartRequest) (Run, error)
+	// Environments says who must agree before a job enters one; nil asks nobody.
+	Environments Environments
 	// Slots is how many jobs the runners take at a time; Room says why there is no room for more, or nil.
 	Slots  int
 	Agents Agents // nil: there are none
@@ -178,6 +180,32 @@ func (s *Service) Cancel(ctx context.Context, id RunID, by, reason string) error
 	})
 }
 
+// Approve records whether jobs of a run may enter an environment. Verdict is approve or reject; a rejection fails the jobs.
+func (s *Service) Approve(ctx context.Context, id RunID, environment, verdict, reason, by string) error {
+	r, err := s.get(ctx, id)
+	if err != nil {
+		return err
+	}
+	if s.Environments == nil {
+		return fault.New(fault.Unavailable, "This server asks for no approvals.")
+	}
+	waits := slices.ContainsFunc(r.Plan.Jobs, func(p JobPlan) bool { return p.Environment == environment })
+	if r.State.Done() || !waits {
+		return fault.New(fault.Conflict, "No job of run %s waits to enter %s.", id, environment)
+	}
+	if err := s.Environments.Agree(ctx, &r, environment, verdict, reason); err != nil {
+		return err
+	}
+	entry := Entry{Actor: by, Action: "pipeline.environment_" + map[bool]string{true: "approved", false: "rejected"}[verdict == "approve"], Subject: string(id),
+		Data: map[string]string{"environment": environment, "reason": reason}}
+	return s.Store.Update(ctx, id, entry, func(r Run) (Run, error) {
+		if verdict == "reject" {
+			r, _ = r.Refuse(s.now(), environment, by+" did not let it into "+environment+": "+orElse(reason, "no reason was given"))
+		}
+		return r, nil
+	})
+}
+
 // Start starts a run of a workflow that has on: workflow_dispatch.
 func (s *Service) Start(ctx context.Context, st StartRequest) (Run, error) {
 	if err := s.may(ctx, "run:start"); err != nil {
@@ -265,7 +293,22 @@ func (s *Service) Why(ctx context.Context, id RunID) (Run, []Wait, error) {
 			}
 		}
 	}
-	return r, Explain(r, others, s.Slots, room), nil
+	return r, append(s.holds(ctx, &r), Explain(r, others, s.Slots, room)...), nil
+}
+
+// holds is what keeps jobs of a run from entering their environments.
+func (s *Service) holds(ctx context.Context, r *Run) []Wait {
+	var out []Wait
+	for i := range r.Jobs {
+		p := &r.Plan.Jobs[i]
+		if r.Jobs[i].State != Queued || p.Environment == "" || s.Environments == nil {
+			continue
+		}
+		if hold, err := s.Environments.Entry(ctx, r, p.Environment); err == nil && hold != nil {
+			out = append(out, Wait{Job: r.Jobs[i].Key, For: hold.For, Since: r.Jobs[i].Since, Who: hold.Who})
+		}
+	}
+	return out
 }
 
 // Explain is the pure part of Why. Others are the other runs that have not ended, given if r is in a concurrency group.

@@ -38,6 +38,16 @@ func (s *server) settings(a huma.API) {
 		}
 		return runOf(r), nil
 	})
+	route(a, "POST", "/runs/{run}/approvals", "approve-run", "Let a run's jobs into an environment, or refuse", func(ctx context.Context, in *struct {
+		RunRef
+		Body struct {
+			Environment string `json:"environment"`
+			Verdict     string `json:"verdict" enum:"approve,reject"`
+			Reason      string `json:"reason,omitempty"`
+		}
+	}) (none, error) {
+		return none{true}, s.Pipeline.Approve(ctx, pipeline.RunID(in.Run), in.Body.Environment, in.Body.Verdict, in.Body.Reason, identity.From(ctx).Name)
+	})
 	for _, k := range []struct {
 		kind        secret.Kind
 		path, plain string

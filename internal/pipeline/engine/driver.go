@@ -243,6 +243,12 @@ func (d *driver) move(ctx, jobs context.Context, id pipeline.RunID, change func(
 		}
 		places := map[pipeline.JobID]runner.Place{}
 		next, actions := next.Next(now, d.language(ctx, &next))
+		next, gone, err := d.displaceJobs(ctx, jobs, prev, next, now)
+		if err != nil {
+			return err
+		}
+		next, more := next.Next(now, d.language(ctx, &next)) // those that gave way may end the run
+		actions = append(append(actions, gone...), more...)
 		if d.turn(id) && d.cfg.Room() == nil {
 			var starts []pipeline.Action
 			next, starts = next.Claim(now, anyNumber, d.lease.Epoch, d.reserve(&next, places))
@@ -369,7 +375,8 @@ func blocks(a, b *pipeline.Run) bool {
 
 // claimable reports whether a run has a job that a free slot could take.
 func (d *driver) claimable(r *pipeline.Run) bool {
-	_, starts := r.Claim(time.Time{}, 1, 0, func(i int) bool { return d.Fleet.Fits(r.Plan.Jobs[i].Labels) })
+	may := d.may(r)
+	_, starts := r.Claim(time.Time{}, 1, 0, func(i int) bool { return d.Fleet.Fits(r.Plan.Jobs[i].Labels) && may(i) })
 	return len(starts) > 0
 }
 
@@ -377,14 +384,14 @@ func (d *driver) claimable(r *pipeline.Run) bool {
 func (d *driver) may(r *pipeline.Run) func(i int) bool {
 	taken := map[string]bool{}
 	return func(i int) bool {
+		if !d.entered(r, i) {
+			return false
+		}
 		c := r.Plan.Jobs[i].Concurrency
 		if c == nil {
 			return true
 		}
-		busy := taken[c.Group] || d.holds(r, c.Group)
-		for id, other := range d.runs {
-			busy = busy || id != r.ID && other.RepositoryID == r.RepositoryID && d.holds(&other, c.Group)
-		}
+		busy := taken[c.Group] || d.held(r, c.Group)
 		taken[c.Group] = true
 		return !busy
 	}

@@ -48,12 +48,14 @@ type Parts struct {
 	Schedules  *pipelinedb.Schedules
 	Mirrors    pipeline.Mirrors
 	Settings   pipeline.Settings
-	Checks     pipeline.Checks
-	Builds     pipeline.Builds
-	Outputs    pipeline.Outputs
-	Runner     runner.Runner
-	Fleet      runner.Fleet // nil: Runner alone, with Config.Slots
-	Logs       *logs.Dir
+	// Environments says who must agree before a job enters one; nil asks nobody.
+	Environments pipeline.Environments
+	Checks       pipeline.Checks
+	Builds       pipeline.Builds
+	Outputs      pipeline.Outputs
+	Runner       runner.Runner
+	Fleet        runner.Fleet // nil: Runner alone, with Config.Slots
+	Logs         *logs.Dir
 }
 
 // Engine is a part.Service.

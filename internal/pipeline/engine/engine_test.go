@@ -172,6 +172,7 @@ type world struct {
 	refs      pipeline.Refs
 	schedules *pipelinedb.Schedules
 	settings  pipeline.Settings
+	doors     *doors
 	engine    *engine.Engine // the one that runs
 }
 
@@ -209,6 +210,9 @@ func (w *world) start(store pipeline.Store) (stop func()) {
 	}
 	if w.real != nil {
 		p.Runner = w.real
+	}
+	if w.doors != nil {
+		p.Environments = w.doors
 	}
 	p.Refs, p.Schedules, p.Settings = w.refs, w.schedules, w.settings
 	e := engine.New(engine.Config{Slots: 3, Holder: "test", Room: w.room}, p)

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"slices"
 
+	"weir/internal/base/fault"
 	"weir/internal/base/id"
 	"weir/internal/pipeline"
 	"weir/internal/pipeline/expr"
@@ -35,9 +36,9 @@ func (e *Engine) language(ctx context.Context, r *pipeline.Run) pipeline.Languag
 			}
 			return x, err
 		},
-		Outputs:     plan.Outputs,
-		Concurrency: func(q pipeline.Question) (pipeline.Concurrency, error) { return concurrency(with(q)) },
-		ID:          func() pipeline.JobID { return pipeline.JobID(id.New("job")) },
+		Outputs: plan.Outputs,
+		Resolve: func(q pipeline.Question) (pipeline.JobPlan, error) { return resolve(with(q)) },
+		ID:      func() pipeline.JobID { return pipeline.JobID(id.New("job")) },
 	}
 }
 
@@ -55,15 +56,27 @@ func conditions(q pipeline.Question) expr.Env {
 	}
 }
 
-func concurrency(q pipeline.Question) (pipeline.Concurrency, error) {
-	c := pipeline.Concurrency{Resolved: true}
+// resolve fills in a job's concurrency group and its environment.
+func resolve(q pipeline.Question) (pipeline.JobPlan, error) {
+	p := *q.Job
 	env := conditions(q)
 	env.Contexts.Set("matrix", plan.Matrix(q.Job))
-	group, err := expr.Interpolate(q.Job.Concurrency.Group, env)
-	if err != nil {
-		return c, err
+	var err error
+	if p.Environment, err = expr.Interpolate(p.Environment, env); err != nil {
+		return p, fault.New(fault.Invalid, "Its environment could not be computed: %v.", err)
 	}
-	cancel, err := expr.Eval(q.Job.Concurrency.Cancel, env)
-	c.Group, c.CancelInProgress = group, cancel == true || cancel == "true"
-	return c, err
+	if p.Concurrency == nil {
+		return p, nil
+	}
+	c := pipeline.Concurrency{Resolved: true}
+	if c.Group, err = expr.Interpolate(p.Concurrency.Group, env); err != nil {
+		return p, fault.New(fault.Invalid, "Its concurrency group could not be computed: %v.", err)
+	}
+	cancel, err := expr.Eval(p.Concurrency.Cancel, env)
+	if err != nil {
+		return p, fault.New(fault.Invalid, "Its concurrency.cancel-in-progress could not be computed: %v.", err)
+	}
+	c.CancelInProgress = cancel == true || cancel == "true"
+	p.Concurrency = &c
+	return p, nil
 }
