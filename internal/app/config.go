@@ -27,6 +27,7 @@ type Config struct {
 	Limits   LimitsConf   `yaml:"limits" doc:"What is refused."`
 	Log      LogConf      `yaml:"log" doc:"What the server writes to standard error."`
 	Registry RegistryConf `yaml:"registry" doc:"The built-in OCI registry."`
+	Keep     KeepConf     `yaml:"keep" doc:"How long what runs leave is kept. The longest that applies wins; see weir gc."`
 }
 
 // IdentityConf names the instance.
@@ -70,6 +71,14 @@ type RegistryConf struct {
 	AnonymousPull bool `yaml:"anonymous_pull" doc:"Whether images and their evidence can be read without a token." default:"true"`
 }
 
+// KeepConf says how long things are kept.
+type KeepConf struct {
+	Logs      int `yaml:"logs" doc:"Days that the log of a run is kept after its end." default:"90"`
+	Artifacts int `yaml:"artifacts" doc:"Days that artifacts of jobs are kept." default:"90"`
+	Releases  int `yaml:"releases" doc:"Days that logs and artifacts of runs that built a release are kept." default:"400"`
+	Newest    int `yaml:"newest_runs" doc:"So many newest runs of each workflow keep theirs whatever their age." default:"10"`
+}
+
 // Default is the configuration without a file.
 func Default() Config {
 	return Config{
@@ -80,6 +89,7 @@ func Default() Config {
 		Limits:   LimitsConf{Push: 256 << 20, FreeDisk: 512 << 20},
 		Log:      LogConf{Level: "info", Format: "text"},
 		Registry: RegistryConf{AnonymousPull: true},
+		Keep:     KeepConf{Logs: 90, Artifacts: 90, Releases: 400, Newest: 10},
 	}
 }
 
@@ -118,6 +128,14 @@ func (c *Config) finish() error {
 	}
 	if c.Runner.Processes < 16 || c.Runner.Processes > 1<<20 {
 		return fault.New(fault.Invalid, "runner.processes must be from 16 to 1048576, not %d.", c.Runner.Processes)
+	}
+	for name, days := range map[string]int{"logs": c.Keep.Logs, "artifacts": c.Keep.Artifacts, "releases": c.Keep.Releases} {
+		if days < 1 || days > 36_500 {
+			return fault.New(fault.Invalid, "keep.%s must be from 1 to 36500 days, not %d.", name, days)
+		}
+	}
+	if c.Keep.Newest < 1 || c.Keep.Newest > 100_000 {
+		return fault.New(fault.Invalid, "keep.newest_runs must be from 1 to 100000, not %d.", c.Keep.Newest)
 	}
 	if c.Runner.Slots < 0 || c.Runner.Slots > 1024 {
 		return fault.New(fault.Invalid, "runner.slots must be from 0 to 1024, not %d.", c.Runner.Slots)

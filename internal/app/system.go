@@ -257,8 +257,9 @@ func (s *System) openPipeline(ctx context.Context) error {
 		Outputs: s.artifact, Runner: runner, Fleet: s.agents, Logs: dir,
 	})
 	tests := testdb.New(s.db)
-	s.pipeline = &pipeline.Service{Environments: environments{s}, Agents: s.agents, Store: rows, Logs: dir, Tests: tests, Blobs: bytes, Authorize: authorize, Check: spec.Check, Dispatch: engine.Dispatch, Slots: engine.Slots(), Room: room, Now: time.Now}
-	s.add(engine, dir, &testresult.Reader{Journal: s.journal, Runs: rows, Logs: dir, Blobs: bytes, Store: tests})
+	garbage := s.retention(rows, bytes, archive)
+	s.pipeline = &pipeline.Service{Environments: environments{s}, Agents: s.agents, Store: rows, Logs: dir, Tests: tests, Blobs: bytes, Garbage: garbage, Authorize: authorize, Check: spec.Check, Dispatch: engine.Dispatch, Slots: engine.Slots(), Room: room, Now: time.Now}
+	s.add(engine, dir, garbage, &testresult.Reader{Journal: s.journal, Runs: rows, Logs: dir, Blobs: bytes, Store: tests})
 	return nil
 }
 

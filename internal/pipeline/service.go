@@ -20,6 +20,7 @@ type Service struct {
 	Logs      Logs
 	Tests     Tests      // nil: none are kept
 	Blobs     blob.Store // of artifacts; nil: they cannot be opened
+	Garbage   Collector  // nil: nothing is ever removed
 	Authorize Authorize
 	// Check reads one workflow file; spec.Check of this layer.
 	Check func(path string, content []byte) []Diagnostic

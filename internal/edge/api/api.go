@@ -77,6 +77,7 @@ func New(c Config) http.Handler {
 	s.settings(a)
 	s.mirrors(a)
 	s.tests(a)
+	s.garbage(a)
 	s.artifacts(a)
 	s.ledgerRoutes(a)
 	s.delivery(a)

@@ -193,7 +193,7 @@ func TestLiveLinesAreCountedWhenThereAreTooMany(t *testing.T) {
 func TestEventsOfGoTestReadAsGoTestPrintsThem(t *testing.T) {
 	for in, want := range map[string]string{
 		`{"Time":"2026-11-23T11:47:39Z","Action":"output","Package":"a","Test":"T","Output":"--- FAIL: T <b>\n"}`: "err --- FAIL: T &lt;b&gt;",
-		`{"Action":"run","Package":"a","Test":"T"}`:                                                                ` <i class="dim">run a T</i>`,
+		`{"Action":"run","Package":"a","Test":"T"}`:                                                               ` <i class="dim">run a T</i>`,
 		`{"Action":"x"} and more`: ` {&#34;Action&#34;:&#34;x&#34;} and more`,
 	} {
 		class, body, ok := lineOf(pipeline.LogLine{Kind: pipeline.LogOutput, Text: in})

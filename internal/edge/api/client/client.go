@@ -29,6 +29,7 @@ type (
 	Wait            = api.Wait
 	LogMatches      = pipeline.LogMatches
 	RunTests        = pipeline.RunTests
+	Garbage         = pipeline.Garbage
 	TestResult      = pipeline.TestResult
 	TestHistory     = api.TestHistory
 	Artifact        = api.Artifact

@@ -149,3 +149,9 @@ func (s *Store) Clear(ctx context.Context, blobs blob.Store) (n int, err error) 
 	}
 	return n, nil
 }
+
+// Sealed lists runs with logs that were sealed before a time and are kept, from a run on.
+func (s *Store) Sealed(ctx context.Context, before time.Time, after pipeline.RunID, limit int) ([]pipeline.RunID, error) {
+	rows, err := s.db.Query(ctx, "select distinct run_id from pipeline_log where removed = 0 and sealed < ? and run_id > ? order by run_id limit ?", db.Micros(before), after, limit)
+	return db.Collect(rows, err, func(r *sql.Rows) (id pipeline.RunID, err error) { return id, r.Scan(&id) })
+}
