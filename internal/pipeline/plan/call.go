@@ -27,7 +27,10 @@ type Lookup struct {
 }
 
 // resolve reads every workflow and action that w uses, near and far, into the plan. Nothing that a run needs is looked for later.
-func (m *maker) resolve(w *spec.Workflow, chain []string) {
+func (m *maker) resolve(w *spec.Workflow, chain []string, allowed spec.Permissions) {
+	if w.Permissions != nil {
+		allowed = w.Permissions
+	}
 	chain = append(slices.Clone(chain), w.Path)
 	at := &maker{w: w, lookup: m.lookup, plan: m.plan}
 	for i := range w.Jobs {
@@ -42,7 +45,11 @@ func (m *maker) resolve(w *spec.Workflow, chain []string) {
 			at.action(&j.Steps[k])
 		}
 		if j.Use != nil && len(m.diags) == 0 {
-			at.called(j, chain)
+			mine := allowed
+			if j.Permissions != nil {
+				mine = j.Permissions
+			}
+			at.called(j, chain, mine)
 		}
 		m.diags, at.diags = append(m.diags, at.diags...), nil
 	}
@@ -112,7 +119,7 @@ func (m *maker) fileOf(uses string) string {
 }
 
 // called reads the workflow that job j uses and checks that the two fit.
-func (m *maker) called(j *spec.Job, chain []string) {
+func (m *maker) called(j *spec.Job, chain []string, allowed spec.Permissions) {
 	u := j.Use
 	name := FileName(m.w.Path, u.Path)
 	w := m.load(u, name, chain)
@@ -151,8 +158,17 @@ func (m *maker) called(j *spec.Job, chain []string) {
 			m.errorf(u.Pos, "%s needs the secret %s; give it under secrets:, or write secrets: inherit", name, n)
 		}
 	}
+	more := w.Permissions.Exceeds(allowed)
+	for i := range w.Jobs {
+		if more == "" {
+			more = w.Jobs[i].Permissions.Exceeds(allowed)
+		}
+	}
+	if more != "" {
+		m.errorf(u.Pos, "%s asks for the permission %s, which job %s does not have. Give it under permissions: there", name, more, j.ID)
+	}
 	sub := &maker{w: m.w, plan: m.plan, lookup: m.lookup}
-	sub.resolve(w, chain)
+	sub.resolve(w, chain, allowed)
 	m.diags = append(m.diags, sub.diags...)
 }
 

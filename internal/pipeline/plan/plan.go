@@ -36,7 +36,7 @@ func Make(w *spec.Workflow, ev Event, l Lookup) (Made, []pipeline.Diagnostic) {
 		env := m.env(nil)
 		m.plan.Concurrency = &pipeline.Concurrency{Group: m.string(k.Group, env), CancelInProgress: m.bool(k.Cancel, false, env)}
 	}
-	m.resolve(w, nil)
+	m.resolve(w, nil, spec.LimitedRead)
 	m.plan.Jobs = m.jobs(MaxJobs)
 	made.Plan = *m.plan
 	return made, m.diags

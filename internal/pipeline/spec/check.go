@@ -20,7 +20,7 @@ func (c *checker) workflow(a *actionlint.Workflow) *Workflow {
 		c.event(w, e)
 	}
 	c.permissions(a.Permissions)
-	w.Concurrency = c.concurrency(a.Concurrency)
+	w.Concurrency, w.Permissions = c.concurrency(a.Concurrency), permissionsOf(a.Permissions)
 	if len(a.Jobs) > MaxJobs {
 		c.errorf(Pos{1, 1}, "the workflow has %d jobs; it may have %d", len(a.Jobs), MaxJobs)
 		return w
@@ -51,7 +51,7 @@ func (c *checker) job(a *actionlint.Job) Job {
 		}
 		j.Matrix = c.matrix(j.ID, s.Matrix)
 	}
-	j.Concurrency = c.concurrency(a.Concurrency)
+	j.Concurrency, j.Permissions = c.concurrency(a.Concurrency), permissionsOf(a.Permissions)
 	if a.WorkflowCall != nil {
 		j.Use = c.use(a.WorkflowCall)
 		if a.Concurrency != nil {
@@ -77,7 +77,7 @@ func (c *checker) job(a *actionlint.Job) Job {
 			}
 		}
 	}
-	if a.Snapshot != nil {
+	if a.Snapshot != nil && !Runs.Snapshots {
 		c.unsupported(a.Pos, "jobs."+j.ID+".snapshot", "remove it")
 	}
 	if e := a.Environment; e != nil {
@@ -129,6 +129,7 @@ func (c *checker) runsOn(j *Job, a *actionlint.Job) {
 // ForeignOS names the system that a label stands for if it is not Linux.
 func ForeignOS(label string) string {
 	switch l := strings.ToLower(label); {
+	case Runs.Foreign:
 	case l == "windows" || strings.HasPrefix(l, "windows-"):
 		return "Windows"
 	case l == "macos" || strings.HasPrefix(l, "macos-"):
@@ -158,7 +159,7 @@ func (c *checker) shell(t Text) {
 	switch t.Value {
 	case "", "bash", "sh", "python":
 	default:
-		if t.Pos.Line > 0 && !strings.Contains(t.Value, "${{") {
+		if !Runs.Shells && t.Pos.Line > 0 && !strings.Contains(t.Value, "${{") {
 			c.errorf(t.Pos, "shell: %s is not supported by Weir: use bash, sh or python", t.Value)
 		}
 	}
@@ -217,8 +218,8 @@ func (c *checker) env(e *actionlint.Env) map[string]Text {
 	}
 	out := map[string]Text{}
 	for _, v := range e.Vars {
-		if strings.HasPrefix(strings.ToUpper(v.Name.Value), "GITHUB_") {
-			c.errorf(pos(v.Name.Pos), "the variable %s begins with GITHUB_, which only the runner may set. Choose another name", v.Name.Value)
+		if reserved[strings.ToUpper(v.Name.Value)] {
+			c.errorf(pos(v.Name.Pos), "the variable %s is set by the runner and cannot be given. Choose another name", v.Name.Value)
 		}
 		out[v.Name.Value] = c.text(v.Value)
 	}
@@ -271,3 +272,14 @@ func (c *checker) token(p Pos, name string) {
 		c.warnf(p, "%s is empty in Weir: there is no forge behind it that a token would open", name)
 	}
 }
+
+// reserved are the variables that the runner sets and that no workflow changes.
+var reserved = func() map[string]bool {
+	out := map[string]bool{}
+	for _, n := range strings.Fields(`ACTION ACTION_PATH ACTION_REPOSITORY ACTIONS ACTOR ACTOR_ID API_URL BASE_REF ENV EVENT_NAME EVENT_PATH GRAPHQL_URL HEAD_REF JOB
+		OUTPUT PATH REF REF_NAME REF_PROTECTED REF_TYPE REPOSITORY REPOSITORY_ID REPOSITORY_OWNER REPOSITORY_OWNER_ID RUN_ATTEMPT RUN_ID RUN_NUMBER SERVER_URL
+		SHA STATE STEP_SUMMARY TRIGGERING_ACTOR WORKFLOW WORKFLOW_REF WORKFLOW_SHA WORKSPACE`) {
+		out["GITHUB_"+n] = true
+	}
+	return out
+}()

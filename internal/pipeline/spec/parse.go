@@ -138,7 +138,8 @@ func advice(e *actionlint.Error) bool {
 	}
 	return slices.ContainsFunc([]string{"potentially untrusted", "should not be evaluated in template", "is found in matrix", "runs too frequently",
 		"its default value will never be used", "is not defined in object type", "invalid activity type", `unknown Webhook event "project`,
-		`unknown Webhook event "pull_request_comment"`, `"description" for "workflow" section`, "is not in the matrix"}, func(s string) bool { return strings.Contains(e.Message, s) })
+		`unknown Webhook event "pull_request_comment"`, `"description" for "workflow" section`, "is not in the matrix",
+		"type of expression at ", `unexpected key "cancel-timeout-minutes" for "job"`, `"steps" section is missing in job`, `for "image_version" section`}, func(s string) bool { return strings.Contains(e.Message, s) })
 }
 
 // lint runs the rules of actionlint that are about the language, not about GitHub's machines, marketplace or taste.

@@ -7,4 +7,7 @@ var Runs = struct {
 	Local      bool // uses: ./folder
 	Mirrored   bool // uses: owner/name@revision
 	Images     bool // uses: docker://image
+	Foreign    bool // runs-on: windows-*, macos-*
+	Shells     bool // shells other than bash, sh and python
+	Snapshots  bool // snapshot:
 }{Local: true, Mirrored: true}

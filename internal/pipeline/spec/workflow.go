@@ -23,6 +23,7 @@ type Workflow struct {
 	Env         map[string]Text
 	Defaults    Defaults
 	Concurrency *Concurrency
+	Permissions Permissions
 	Jobs        []Job // in the order of the file
 }
 
@@ -128,6 +129,7 @@ type Job struct {
 	Environment     *Environment
 	Container       *Container
 	Services        map[string]Container
+	Permissions     Permissions
 	Use             *Use // instead of steps
 	Pos             Pos
 }
