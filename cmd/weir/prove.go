@@ -84,15 +84,7 @@ Without --trusted-root, trusted_root.json in the current folder is used.`,
 			if err != nil {
 				return err
 			}
-			return g.print(cmd, rep, func(w io.Writer) {
-				for _, l := range rep.Links {
-					fmt.Fprintf(w, "ok  %-12s %s\n", l.Name, l.Says)
-				}
-				for _, s := range rep.Warnings {
-					fmt.Fprintln(w, "!!  "+s)
-				}
-				fmt.Fprintf(w, "%s is %s, built from revision %s.\n", rep.Image, rep.Version, rep.Revision)
-			})
+			return g.print(cmd, rep, func(w io.Writer) { printChain(w, rep) })
 		},
 	}
 	f := c.Flags()

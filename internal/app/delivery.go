@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"weir/internal/artifact"
 	"weir/internal/base/db"
 	"weir/internal/base/fault"
 	"weir/internal/control"
@@ -17,6 +18,7 @@ import (
 	hosttarget "weir/internal/deploy/target/host"
 	"weir/internal/edge/api"
 	"weir/internal/guard/approval"
+	"weir/internal/guard/evidence"
 	"weir/internal/guard/identity"
 )
 
@@ -40,8 +42,22 @@ func (s *System) openDelivery(ctx context.Context) error {
 	s.control = control.Service{Store: samples}
 	s.host = target(s.Config.Host.Dir)
 	s.add(deployengine.New(deployengine.Config{DB: s.db, Journal: s.journal, Store: s.deployRows, Service: s.deploy,
-		Targets: map[string]deploy.Target{"local": s.host}, Judge: controlengine.New(samples), Holder: s.data.holder(), Topics: []string{approval.Topic}}))
+		Targets: map[string]deploy.Target{"local": s.host}, Judge: controlengine.New(samples), Holder: s.data.holder(), Topics: []string{approval.Topic}, Attest: s.attest}))
 	return nil
+}
+
+// attest signs a statement about an image and pushes it beside the image.
+func (s *System) attest(ctx context.Context, st evidence.Statement) error {
+	ev, err := s.evidence.Sign(ctx, st)
+	if err != nil {
+		return err
+	}
+	digest := "sha256:" + st.Subjects[0].Digest["sha256"]
+	a, err := s.artifact.Get(identity.With(ctx, identity.System("deploy")), artifact.ID(digest))
+	if err != nil {
+		return err
+	}
+	return s.artifact.Attach(ctx, a.Repository, digest, ev)
 }
 
 // keepHost sees to it that a host process answers, and starts another one if

@@ -111,6 +111,24 @@ func TestCommandLineShowsDecidesAndProves(t *testing.T) {
 	_, errs, code = w.cli("author", "verify", w.listen+"/tiny@sha256:"+strings.Repeat("0", 64), "--trusted-root", root)
 	refuses(t, "verify what is not there", errs, code, 3, strings.Repeat("0", 12))
 
+	// The same from a file: image, evidence and what became of it.
+	archive := filepath.Join(w.dir, "tiny.tar")
+	await(t, 20*time.Second, "the rollouts to be attested", func() bool {
+		_ = os.Remove(archive)
+		ok("author", "evidence", "tiny", "1.0.0", "--output", archive)
+		out, _, _ := w.cli("author", "evidence", "verify", archive, "--trusted-root", root)
+		return strings.Count(out, "ok  rollout") == 2
+	})
+	says(ok("author", "evidence", "verify", archive, "--trusted-root", root, "--confined"), "admission", "completed in staging", "completed in production", revision)
+	_, errs, code = w.cli("author", "evidence", "verify", archive, "--trusted-root", foreign)
+	refuses(t, "an archive with another server's keys", errs, code, 6, "does not")
+	_, errs, code = w.cli("author", "evidence", "verify", root, "--trusted-root", root)
+	refuses(t, "a file that is no archive", errs, code, 5, "is not an archive of evidence")
+	_, errs, code = w.cli("author", "evidence", "tiny", "9.9.9")
+	refuses(t, "a release that is not there", errs, code, 3, "There is no release 9.9.9 of tiny")
+	_, errs, code = w.cli("author", "evidence", "tiny", "1.0.0", "--output", archive)
+	refuses(t, "a file that is there", errs, code, 5, "cannot be written")
+
 	// A layer that was changed in the registry's store.
 	blobs := filepath.Join(w.data, "blobs")
 	n := 0

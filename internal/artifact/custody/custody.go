@@ -20,6 +20,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"path"
 	"strings"
 	"time"
 
@@ -76,14 +77,27 @@ type Report struct {
 // The error of a chain that does not hold is a fault whose sentence names the
 // first link that is missing or broken.
 func VerifyChain(ctx context.Context, image string, trust evidence.TrustedRoot, o Options) (Report, error) {
-	v := verifier{trust: trust, options: o}
+	v, err := newVerifier(ctx, image, trust, o)
+	if err != nil {
+		return Report{}, err
+	}
+	for _, step := range []func() error{v.bytes, v.collect, v.provenance, v.signature, v.sbom, v.tests, v.revision} {
+		if err := step(); err != nil {
+			return v.report, err
+		}
+	}
+	return v.report, nil
+}
+
+func newVerifier(ctx context.Context, image string, trust evidence.TrustedRoot, o Options) (*verifier, error) {
+	v := &verifier{trust: trust, options: o}
 	var opts []name.Option
 	if o.Insecure {
 		opts = append(opts, name.Insecure)
 	}
 	ref, err := name.NewDigest(strings.TrimPrefix(strings.TrimPrefix(image, "https://"), "http://"), opts...)
 	if err != nil {
-		return Report{}, fault.New(fault.Invalid, "%q does not name an image by digest; write REGISTRY/REPOSITORY@sha256:... (a tag can move, so nothing can be proven about it)", image)
+		return nil, fault.New(fault.Invalid, "%q does not name an image by digest; write REGISTRY/REPOSITORY@sha256:... (a tag can move, so nothing can be proven about it)", image)
 	}
 	v.ref, v.report = ref, Report{Image: ref.String(), Digest: ref.DigestStr()}
 	v.remote = []remote.Option{remote.WithContext(ctx)}
@@ -93,12 +107,7 @@ func VerifyChain(ctx context.Context, image string, trust evidence.TrustedRoot, 
 	if o.Transport != nil {
 		v.remote = append(v.remote, remote.WithTransport(o.Transport))
 	}
-	for _, step := range []func() error{v.bytes, v.collect, v.provenance, v.signature, v.sbom, v.tests, v.revision} {
-		if err := step(); err != nil {
-			return v.report, err
-		}
-	}
-	return v.report, nil
+	return v, nil
 }
 
 type verifier struct {
@@ -375,6 +384,62 @@ func (v *verifier) revision() error {
 			return err
 		}
 		v.link(k.called, k.says, got)
+	}
+	if err := v.admission(); err != nil {
+		return err
+	}
+	return v.rollouts()
+}
+
+// admission checks that policy admitted the image, if it says so.
+func (v *verifier) admission() error {
+	if len(v.bundles[evidence.Summary]) == 0 {
+		return nil // it is verified on its way there, too
+	}
+	got, err := v.need(evidence.Summary, "admission", v.report.Digest)
+	if err != nil {
+		return err
+	}
+	var s struct {
+		Result string `json:"verificationResult"`
+		Policy struct {
+			URI string `json:"uri"`
+		} `json:"policy"`
+		Levels []string `json:"verifiedLevels"`
+	}
+	if err := got.Decode(&s); err != nil {
+		return err
+	}
+	switch {
+	case got.Identity != v.trust.Issuer+"/control-plane":
+		return v.no("its admission was signed by %s, not by the control plane", got.Identity)
+	case s.Result != "PASSED":
+		return v.no("policy did not admit it (%s)", s.Result)
+	}
+	v.link("admission", fmt.Sprintf("admitted by the decision %s as %s", path.Base(s.Policy.URI), strings.Join(s.Levels, ", ")), got)
+	return nil
+}
+
+// rollouts tells what became of it. Evidence of a rollout that does not hold
+// breaks the chain: somebody changed the story.
+func (v *verifier) rollouts() error {
+	for _, raw := range v.bundles[evidence.Rollout] {
+		got, err := evidence.Verify(raw, v.trust, evidence.Want{PredicateType: evidence.Rollout, SubjectDigest: v.report.Digest, Identity: v.trust.Issuer + "/control-plane"})
+		if err != nil {
+			return fault.Wrap(fault.KindOf(err), err, "the evidence of a rollout of %s does not hold: %s", v.ref, fault.Sentence(err))
+		}
+		var r struct {
+			Environment string    `json:"environment"`
+			State       string    `json:"state"`
+			Strategy    string    `json:"strategy"`
+			Intent      string    `json:"intent"`
+			By          string    `json:"by"`
+			Finished    time.Time `json:"finished"`
+		}
+		if err := got.Decode(&r); err != nil {
+			return err
+		}
+		v.link("rollout", fmt.Sprintf("%s in %s at %s (%s, by %s)", strings.ReplaceAll(r.State, "_", " "), r.Environment, r.Finished.UTC().Format(time.DateTime), r.Intent, r.By), got)
 	}
 	return nil
 }

@@ -36,8 +36,11 @@ func (e *Engine) judge(ctx context.Context, i artifact.Intake) (outcome, error) 
 	return outcome{}, waiting{sentence: why, progress: &next}
 }
 
-// tag gives the image its release tag, and the revision its tag in git.
+// tag signs the admission, and gives the image its release tag, and the revision its tag in git.
 func (e *Engine) tag(ctx context.Context, i artifact.Intake) (outcome, error) {
+	if err := e.summarise(ctx, i); err != nil {
+		return outcome{}, err
+	}
 	m, err := e.Images.Manifest(ctx, i.Progress.Repository, i.Progress.Digest)
 	if err != nil {
 		return outcome{}, fmt.Errorf("read manifest %s: %w", i.Progress.Digest, err)

@@ -1,8 +1,11 @@
 package engine_test
 
 import (
+	"archive/tar"
+	"bytes"
 	"context"
 	"encoding/json"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -76,7 +79,7 @@ func TestChainIsProvenFromCommitToImage(t *testing.T) {
 	for _, l := range r.Links {
 		names = append(names, l.Name)
 	}
-	if got := strings.Join(names, " "); got != "image provenance signature SBOM tests review" {
+	if got := strings.Join(names, " "); got != "image provenance signature SBOM tests review admission" {
 		t.Errorf("links = %s", got)
 	}
 	if r.Revision != revision || r.Workflow != ".github/workflows/ci.yml" || !r.Confined || r.Version != "1.4.0" || r.Links[2].Signer != evidencetest.Issuer+"/shop/.github/workflows/ci.yml@refs/heads/main" {
@@ -163,6 +166,108 @@ func TestBrokenChainsGetASentence(t *testing.T) {
 				t.Errorf("VerifyChain() = %v\nwant %q", err, c.say)
 			}
 		})
+	}
+}
+
+// archived is the chain of a in a file, as somebody else gets it.
+func (w *world) archived(t *testing.T, a artifact.Artifact) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "evidence.tar")
+	f, err := os.Create(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := custody.Export(t.Context(), w.serve(t, nil)+"/"+a.Image(), f, custody.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+func TestArchiveProvesTheChainWithoutAServer(t *testing.T) {
+	w := newWorld(t, dbtest.SQLite(t))
+	w.review(t)
+	a := w.released(t)
+	ev, err := w.evidence.Sign(t.Context(), evidence.Statement{Key: "rollout_1", PredicateType: evidence.Rollout, Subjects: []evidence.Subject{evidence.SHA256("shop", a.Digest)},
+		Predicate: map[string]any{"environment": "production", "state": "rolled_back", "intent": "planned", "by": "weir/control"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // again is no more
+		if err := w.service.Attach(t.Context(), a.Repository, a.Digest, ev); err != nil {
+			t.Fatal(err)
+		}
+	}
+	file, root := w.archived(t, a), w.evidence.TrustedRoot()
+	r, err := custody.VerifyArchive(t.Context(), file, root, custody.Options{Repository: "shop", Ref: "refs/heads/main", Confined: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	said := ""
+	for _, l := range r.Links {
+		said += l.Name + ": " + l.Says + "\n"
+	}
+	if r.Image != a.Image() || r.Revision != revision || !strings.Contains(said, "rollout: rolled back in production") || !strings.Contains(said, "SLSA_BUILD_LEVEL_2") || len(r.Links) != 8 {
+		t.Errorf("report of %s: %s", r.Image, said)
+	}
+	if _, err := custody.VerifyArchive(t.Context(), file, root, custody.Options{Ref: "refs/heads/other"}); !fault.Is(err, fault.Denied) {
+		t.Errorf("another ref: %v", err)
+	}
+	other := newWorld(t, dbtest.SQLite(t)).evidence.TrustedRoot()
+	if _, err := custody.VerifyArchive(t.Context(), file, other, custody.Options{}); !fault.Is(err, fault.Denied) {
+		t.Errorf("another root: %v", err)
+	}
+
+	// No byte of the file can be changed unseen, but those that mean nothing: padding, and the times and names of a layout.
+	raw, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused := 0
+	for _, at := range contents(t, raw) {
+		changed := append([]byte{}, raw...)
+		changed[at] ^= 1
+		bad := filepath.Join(t.TempDir(), "changed.tar")
+		if err := os.WriteFile(bad, changed, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := custody.VerifyArchive(t.Context(), bad, root, custody.Options{}); err == nil {
+			t.Errorf("byte %d was changed, and the chain holds", at)
+		} else if fault.KindOf(err) == "" {
+			t.Errorf("byte %d: %v; want a sentence", at, err)
+		}
+		refused++
+	}
+	if refused < 20 {
+		t.Errorf("%d bytes were changed", refused)
+	}
+	for name, content := range map[string][]byte{"nothing": {}, "text": []byte("this is no archive at all"), "a part": raw[:len(raw)/2]} {
+		bad := filepath.Join(t.TempDir(), "bad.tar")
+		if err := os.WriteFile(bad, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := custody.VerifyArchive(t.Context(), bad, root, custody.Options{}); !fault.Is(err, fault.Invalid) {
+			t.Errorf("%s: %v; want it refused as invalid", name, err)
+		}
+	}
+}
+
+// contents are places inside of every blob of an archive: its first byte, its last, and one between.
+func contents(t *testing.T, raw []byte) (at []int) {
+	t.Helper()
+	in := bytes.NewReader(raw)
+	for r := tar.NewReader(in); ; {
+		h, err := r.Next()
+		if err == io.EOF {
+			return at
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.HasPrefix(h.Name, "blobs/") && h.Size > 2 { // {} is the empty configuration of every referrer, named by its digest but never used
+			begin := len(raw) - in.Len()
+			at = append(at, begin, begin+int(h.Size)/2, begin+int(h.Size)-1)
+		}
 	}
 }
 

@@ -1,13 +1,9 @@
 package engine
 
 import (
-	"bytes"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 	"sync"
@@ -20,7 +16,7 @@ import (
 	"weir/internal/pipeline"
 )
 
-// statements is how many kinds of evidence every image gets.
+// statements is how many kinds of evidence every image gets before policy looks.
 const statements = 4
 
 // maxAbout bounds how much evidence about the revision travels with an image.
@@ -76,7 +72,7 @@ func (e *Engine) sign(ctx context.Context, i artifact.Intake) (outcome, error) {
 		if errs[n] != nil {
 			return outcome{}, fmt.Errorf("sign %s: %w", predicates[n].kind, errs[n])
 		}
-		digest, err := e.attach(ctx, i, ev)
+		digest, err := artifact.Attach(ctx, e.Images, i.Progress.Repository, i.Image(), ev)
 		if err != nil {
 			return outcome{}, fmt.Errorf("attach %s: %w", ev.PredicateType, err)
 		}
@@ -87,7 +83,7 @@ func (e *Engine) sign(ctx context.Context, i artifact.Intake) (outcome, error) {
 		return outcome{}, fmt.Errorf("find evidence about %s: %w", i.Output.Revision, err)
 	}
 	for _, ev := range about[:min(len(about), maxAbout)] { // so that reviews can be verified with the image alone
-		if _, err := e.attach(ctx, i, ev); err != nil {
+		if _, err := artifact.Attach(ctx, e.Images, i.Progress.Repository, i.Image(), ev); err != nil {
 			return outcome{}, fmt.Errorf("attach %s: %w", ev.PredicateType, err)
 		}
 	}
@@ -154,42 +150,37 @@ func results(checks []pipeline.Check, source, revision string) TestResults {
 	return r
 }
 
-// attach pushes a bundle as a referrer of the image and returns its digest.
-func (e *Engine) attach(ctx context.Context, i artifact.Intake, ev evidence.Evidence) (string, error) {
-	repo := i.Progress.Repository
-	bundle, empty := describe(evidence.BundleMediaType, ev.Bundle), describe(artifact.MediaEmpty, []byte("{}"))
-	for _, b := range []struct {
-		d artifact.Descriptor
-		r io.Reader
-	}{{bundle, bytes.NewReader(ev.Bundle)}, {empty, strings.NewReader("{}")}} {
-		if _, err := e.Images.PutBlob(ctx, repo, b.d.Digest, b.r); err != nil {
-			return "", err
-		}
-	}
-	raw, err := json.Marshal(struct {
-		SchemaVersion int                   `json:"schemaVersion"`
-		MediaType     string                `json:"mediaType"`
-		ArtifactType  string                `json:"artifactType"`
-		Config        artifact.Descriptor   `json:"config"`
-		Layers        []artifact.Descriptor `json:"layers"`
-		Subject       artifact.Descriptor   `json:"subject"`
-		Annotations   map[string]string     `json:"annotations"`
-	}{2, artifact.MediaManifest, evidence.BundleMediaType, empty, []artifact.Descriptor{bundle},
-		artifact.Descriptor{MediaType: artifact.MediaManifest, Digest: i.Progress.Digest, Size: i.Progress.ManifestSize},
-		map[string]string{
-			"org.opencontainers.image.created":  ev.Time.UTC().Format(time.RFC3339),
-			"dev.sigstore.bundle.content":       "dsse-envelope",
-			"dev.sigstore.bundle.predicateType": ev.PredicateType,
-		}})
-	if err != nil {
-		return "", err
-	}
-	d := describe(artifact.MediaManifest, raw)
-	_, err = e.Images.PutManifest(ctx, repo, d.Digest, d.MediaType, raw)
-	return d.Digest, err
+// VerificationSummary is SLSA's verification summary, v1: that policy looked at
+// the evidence, and when.
+type VerificationSummary struct {
+	Verifier           map[string]string       `json:"verifier"`
+	TimeVerified       string                  `json:"timeVerified"`
+	ResourceURI        string                  `json:"resourceUri"`
+	Policy             map[string]string       `json:"policy"`
+	InputAttestations  []provenance.Dependency `json:"inputAttestations"`
+	VerificationResult string                  `json:"verificationResult"` // PASSED
+	VerifiedLevels     []string                `json:"verifiedLevels"`
+	SLSAVersion        string                  `json:"slsaVersion"`
 }
 
-func describe(mediaType string, b []byte) artifact.Descriptor {
-	sum := sha256.Sum256(b)
-	return artifact.Descriptor{MediaType: mediaType, Digest: "sha256:" + hex.EncodeToString(sum[:]), Size: int64(len(b))}
+// summarise signs that policy admitted the image, by which decision and from
+// which evidence, and pushes that beside the image.
+func (e *Engine) summarise(ctx context.Context, i artifact.Intake) error {
+	s := VerificationSummary{
+		Verifier: map[string]string{"id": e.Signer.Issuer() + "/control-plane"}, TimeVerified: time.Now().UTC().Format(time.RFC3339),
+		ResourceURI: i.Progress.Repository + "@" + i.Progress.Digest, Policy: map[string]string{"uri": e.Signer.Issuer() + "/decisions/" + i.Progress.DecisionID},
+		InputAttestations: []provenance.Dependency{}, VerificationResult: "PASSED", VerifiedLevels: []string{provenance.Level(i.Output.Confined)}, SLSAVersion: "1.1",
+	}
+	for _, a := range i.Progress.Evidence {
+		s.InputAttestations = append(s.InputAttestations, provenance.Dependency{URI: a.PredicateType, Digest: map[string]string{"sha256": strings.TrimPrefix(a.Digest, "sha256:")}})
+	}
+	ev, err := e.Signer.Sign(ctx, evidence.Statement{Org: i.Org, Key: string(i.ID), PredicateType: evidence.Summary,
+		Subjects: []evidence.Subject{evidence.SHA256(i.Progress.Repository, i.Progress.Digest)}, Predicate: s})
+	if err != nil {
+		return fmt.Errorf("sign the admission of %s: %w", i.Progress.Digest, err)
+	}
+	if _, err := artifact.Attach(ctx, e.Images, i.Progress.Repository, i.Image(), ev); err != nil {
+		return fmt.Errorf("attach the admission of %s: %w", i.Progress.Digest, err)
+	}
+	return nil
 }

@@ -11,6 +11,18 @@ import (
 // BuildType names the shape of the parameters below.
 const BuildType = "https://weir.dev/build/workflow/v1"
 
+// Level is the SLSA build level that a build reached. Provenance is written and
+// signed by the control plane in either case. A confined job could reach
+// neither its keys nor another job: a hosted build, level 2. It is not called 3
+// because jobs share the kernel of the machine that signs. What ran unconfined
+// could have reached everything, so it counts as level 1.
+func Level(confined bool) string {
+	if confined {
+		return "SLSA_BUILD_LEVEL_2"
+	}
+	return "SLSA_BUILD_LEVEL_1"
+}
+
 // Input is what is known of a build.
 type Input struct {
 	Issuer            string // of this installation

@@ -22,6 +22,7 @@ import (
 	"weir/internal/base/journal"
 	"weir/internal/base/lease"
 	"weir/internal/deploy"
+	"weir/internal/guard/evidence"
 	"weir/internal/guard/identity"
 )
 
@@ -36,6 +37,8 @@ type Config struct {
 	Holder  string
 	// Topics are further wake-ups after which a waiting promotion may be let in, such as "approval".
 	Topics []string
+	// Attest signs a statement and keeps it beside what it is about; nil signs nothing.
+	Attest func(ctx context.Context, st evidence.Statement) error
 	Look   time.Duration // between looks at a canary; default 500 ms
 }
 
@@ -161,6 +164,13 @@ func (e *Engine) drive(ctx context.Context, l lease.Lease) error {
 			slog.ErrorContext(ctx, "facts not followed", "error", err)
 		}
 	})
+	if e.Attest != nil {
+		following.Go(func() {
+			if err := e.Journal.Follow(ctx, "deploy/evidence", e.attest); err != nil && ctx.Err() == nil {
+				slog.ErrorContext(ctx, "rollouts not attested", "error", err)
+			}
+		})
+	}
 	woken, cancel := e.Store.Subscribe()
 	defer cancel()
 	asked := make(chan struct{}, 1)
