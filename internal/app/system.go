@@ -65,6 +65,7 @@ type System struct {
 	catalog  *catalog.Catalog
 	git      *git.Cache
 	source   *source.Service
+	engine   *pipelineengine.Engine
 	pipeline *pipeline.Service
 	secrets  *secret.Store
 	mirrors  *mirror.Store
@@ -181,7 +182,9 @@ func (s *System) openSource(ctx context.Context) error {
 	if s.catalog, err = catalog.New(ctx, s.db, s.ledger, files{s}); err != nil {
 		return err
 	}
-	s.source = source.New(source.Config{DB: s.db, Journal: s.journal, Ledger: s.ledger, Policy: s.policy, Signer: s.evidence, People: people{s.accounts}, Catalog: s.catalog, Git: s.git, Now: time.Now, Workflows: proposed{s.git}.check})
+	s.source = source.New(source.Config{DB: s.db, Journal: s.journal, Ledger: s.ledger, Policy: s.policy, Signer: s.evidence, People: people{s.accounts}, Catalog: s.catalog, Git: s.git, Now: time.Now, Workflows: func(ctx context.Context, repositoryID, from, to string) error {
+		return s.engine.Proposed(ctx, repositoryID, from, to)
+	}})
 	s.add(&sourceengine.Engine{DB: s.db, Journal: s.journal, Source: s.source, Signer: s.evidence, Holder: s.data.holder()})
 
 	// The hook is a link to this binary; git starts it under the name of the hook.
@@ -250,7 +253,7 @@ func (s *System) openPipeline(ctx context.Context) error {
 	if s.mirrors, err = mirror.Open(ctx, s.db, copies, s.ledger, s.data.join("mirrors"), time.Now); err != nil {
 		return err
 	}
-	engine := pipelineengine.New(pipelineengine.Config{Holder: s.data.holder(), Slots: s.Config.Runner.Slots, Room: room}, pipelineengine.Parts{
+	s.engine = pipelineengine.New(pipelineengine.Config{Holder: s.data.holder(), Slots: s.Config.Runner.Slots, Room: room}, pipelineengine.Parts{
 		DB: s.db, Journal: s.journal, Store: rows, Keeper: pipelineengine.Keeper{Blobs: bytes, Rows: rows}, Repository: s.git,
 		Refs: refs{s.source, s.git, s.catalog}, Schedules: &pipelinedb.Schedules{DB: s.db}, Settings: settings{s.secrets}, Mirrors: s.mirrors, Environments: environments{s},
 		Checks: checks{s.source}, Builds: build.Planner{Catalog: specs, Source: commits{s.source, s.git}, Versions: artifactdb.Versions{DB: s.db}},
@@ -258,8 +261,8 @@ func (s *System) openPipeline(ctx context.Context) error {
 	})
 	tests := testdb.New(s.db)
 	garbage := s.retention(rows, bytes, archive)
-	s.pipeline = &pipeline.Service{Environments: environments{s}, Agents: s.agents, Store: rows, Logs: dir, Tests: tests, Blobs: bytes, Garbage: garbage, Authorize: authorize, Check: spec.Check, Dispatch: engine.Dispatch, Slots: engine.Slots(), Room: room, Now: time.Now}
-	s.add(engine, dir, garbage, &testresult.Reader{Journal: s.journal, Runs: rows, Logs: dir, Blobs: bytes, Store: tests})
+	s.pipeline = &pipeline.Service{Environments: environments{s}, Agents: s.agents, Store: rows, Logs: dir, Tests: tests, Blobs: bytes, Garbage: garbage, Authorize: authorize, Check: spec.Check, Dispatch: s.engine.Dispatch, Slots: s.engine.Slots(), Room: room, Now: time.Now}
+	s.add(s.engine, dir, garbage, &testresult.Reader{Journal: s.journal, Runs: rows, Logs: dir, Blobs: bytes, Store: tests})
 	return nil
 }
 

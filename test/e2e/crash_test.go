@@ -302,7 +302,7 @@ func (d *delivery) check() {
 		var full client.ArtifactDetails
 		d.must(d.as("maintainer").Get(ctx, "/artifacts/"+a.ID, &full))
 		for _, e := range full.Evidence {
-			seen[e.PredicateType+" about "+e.Subject]++
+			seen[e.PredicateType+" about "+e.Subject+" "+e.Key]++
 		}
 	}
 	entries := d.ledger()

@@ -305,10 +305,8 @@ var linkRe = regexp.MustCompile(`/signin\?link=(\S+)`)
 // admin signs in as the first admin with the link that the server printed.
 func (s *server) admin() *client.Client {
 	s.t.Helper()
-	m := linkRe.FindStringSubmatch(s.out.String())
-	if m == nil {
-		s.t.Fatalf("no sign-in link in %q", s.out)
-	}
+	var m []string // what a process has printed arrives here a moment later
+	await(s.t, 5*time.Second, "the sign-in link", func() bool { m = linkRe.FindStringSubmatch(s.out.String()); return m != nil })
 	var tok client.Token
 	if err := client.New(s.url, "").Post(context.Background(), "/sign-in", map[string]string{"link": m[1]}, &tok); err != nil {
 		s.t.Fatal(err)

@@ -34,6 +34,7 @@ type Evidence struct {
 	ID            string    `json:"id"`
 	PredicateType string    `json:"predicate_type"`
 	Subject       string    `json:"subject"`
+	Key           string    `json:"key,omitempty"` // tells apart statements of one type about one subject, such as rollouts
 	Signer        string    `json:"signer"`
 	KeyID         string    `json:"key_id"`
 	LedgerIndex   int64     `json:"ledger_index"`
@@ -121,7 +122,7 @@ func (s *server) artifacts(a huma.API) {
 		}
 		out := ArtifactDetails{Artifact: artifactOf(d.Artifact), Referrers: d.Referrers}
 		for _, e := range append(d.Evidence, d.Revision...) {
-			out.Evidence = append(out.Evidence, Evidence{e.ID, e.PredicateType, e.Subject, e.Identity, e.KeyID, e.Index, e.Time, rawJSON(e.Bundle)})
+			out.Evidence = append(out.Evidence, Evidence{e.ID, e.PredicateType, e.Subject, e.Key, e.Identity, e.KeyID, e.Index, e.Time, rawJSON(e.Bundle)})
 		}
 		out.Decisions, err = s.Policy.Decisions(ctx, d.Digest)
 		return out, err

@@ -77,6 +77,7 @@ func (e *Engine) lookup(ctx context.Context, repositoryID, at string) plan.Looku
 		src, err := e.Mirrors.ReadFile(ctx, repo, revision, file)
 		return repo + "/" + file + "@" + revision, src, err
 	}}
+	l.Action = func(uses string) (string, error) { return "", plan.Unmirrored(uses) }
 	if e.Mirrors != nil {
 		l.Action = func(uses string) (string, error) {
 			repo, _, ref := plan.Remote(uses)
