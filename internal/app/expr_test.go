@@ -30,3 +30,28 @@ func TestExpressionsPrintAsJSONOrTellTheirMistake(t *testing.T) {
 		}
 	}
 }
+
+// A folder is linted as the server reads it: what workflows call each other for, and how much they unfold to, included.
+func TestLintFollowsCallsAndMatrices(t *testing.T) {
+	dir := workingTree(t, map[string]string{
+		".github/workflows/rec.yml":  "on: [push, workflow_call]\njobs:\n  a: {uses: ./.github/workflows/rec.yml}\n",
+		".github/workflows/gone.yml": "on: push\njobs:\n  a: {uses: ./.github/workflows/nowhere.yml}\n  b: {uses: acme/x/.github/workflows/y.yml@v1}\n",
+		".github/workflows/mat.yml":  "on: push\njobs:\n  a: {runs-on: x, strategy: {matrix: {a: [" + strings.Repeat("1,", 299) + "1]}}, steps: [{run: x}]}\n",
+	})
+	findings, err := Lint(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all strings.Builder
+	for _, f := range findings {
+		all.WriteString(f.String() + "\n")
+	}
+	for _, want := range []string{"rec.yml:3:13: error: the workflow .github/workflows/rec.yml calls itself", "gone.yml:3:13: error: uses: ./.github/workflows/nowhere.yml: There is no file", "it may have 256"} {
+		if !strings.Contains(all.String(), want) {
+			t.Errorf("%q is not among\n%s", want, all.String())
+		}
+	}
+	if strings.Contains(all.String(), "acme") {
+		t.Errorf("what only a server knows was judged:\n%s", all.String())
+	}
+}

@@ -4,12 +4,17 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
+	"path"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"weir/internal/base/fault"
 	"weir/internal/catalog"
 	"weir/internal/pipeline"
+	"weir/internal/pipeline/plan"
 	"weir/internal/pipeline/spec"
 )
 
@@ -73,12 +78,34 @@ func Lint(dir string) ([]Finding, error) {
 	if err != nil {
 		return nil, err
 	}
-	for name, src := range files {
-		for _, d := range spec.Check(name, src) {
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		w, diags := spec.Parse(name, files[name])
+		if w != nil {
+			diags = append(diags, plan.Check(w, neighbours(root))...)
+		}
+		for _, d := range diags {
 			findings = append(findings, Finding{d.File, d.Line, d.Col, string(d.Severity), d.Message})
 		}
 	}
 	return findings, nil
+}
+
+// neighbours finds the workflows of a folder that call each other. What comes from a mirror, only a server knows.
+func neighbours(root *os.Root) plan.Lookup {
+	return plan.Lookup{
+		Workflow: func(from, uses string) (string, []byte, error) {
+			name := plan.FileName(from, uses)
+			if strings.Contains(name, "@") {
+				return name, nil, plan.ErrElsewhere
+			}
+			src, err := fs.ReadFile(root.FS(), path.Clean(name))
+			if err != nil {
+				return name, nil, fault.New(fault.NotFound, "There is no file %s.", name)
+			}
+			return name, src, nil
+		},
+		Action: func(uses string) (string, error) { return uses, nil },
+	}
 }
 
 // LintOutcome is an error if a finding is one.

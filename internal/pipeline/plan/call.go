@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -24,6 +25,21 @@ type Lookup struct {
 	Workflow func(from, uses string) (name string, source []byte, err error)
 	// Action returns what an action of another repository is resolved to: "owner/name[/path]@<sha>".
 	Action func(uses string) (string, error)
+}
+
+// ErrElsewhere is returned by a Lookup that knows that it cannot know: what is used is neither right nor wrong.
+var ErrElsewhere = errors.New("it is kept elsewhere")
+
+// Check says what is wrong with what w uses, near and far, without planning a run.
+func Check(w *spec.Workflow, l Lookup) []pipeline.Diagnostic {
+	m := &maker{w: w, plan: &pipeline.Plan{}, lookup: l}
+	m.resolve(w, nil, spec.LimitedRead)
+	for i := range w.Jobs {
+		if k := w.Jobs[i].Matrix; k != nil && !computed(k, func(string) bool { return true }) {
+			m.combinations(&w.Jobs[i])
+		}
+	}
+	return m.diags
 }
 
 // resolve reads every workflow and action that w uses, near and far, into the plan. Nothing that a run needs is looked for later.
@@ -194,6 +210,9 @@ func (m *maker) load(u *spec.Use, name string, chain []string) *spec.Workflow {
 		return nil
 	}
 	found, src, err := m.lookup.Workflow(m.w.Path, u.Path)
+	if errors.Is(err, ErrElsewhere) {
+		return nil
+	}
 	if err != nil {
 		m.errorf(u.Pos, "uses: %s: %s", u.Path, said(err))
 		return nil
@@ -220,46 +239,6 @@ func (m *maker) load(u *spec.Use, name string, chain []string) *spec.Workflow {
 	}
 	m.plan.Files[found] = string(src)
 	return w
-}
-
-// late reports whether a matrix depends on what other jobs do, so that its jobs are made during the run.
-func late(m *spec.Matrix) bool {
-	found := false
-	look := func(s string) {
-		parts, _ := expr.Split(s, expr.Names{})
-		for _, p := range parts {
-			if p.Expr != nil {
-				p.Expr.Uses(func(name string) { found = found || name == "needs" || strings.HasPrefix(name, "needs.") })
-			}
-		}
-	}
-	var deep func(v any)
-	deep = func(v any) {
-		switch v := v.(type) {
-		case string:
-			look(v)
-		case expr.Array:
-			for _, e := range v {
-				deep(e)
-			}
-		case *expr.Object:
-			v.Each(func(_ string, e expr.Value) { deep(e) })
-		}
-	}
-	look(m.Expr.Value)
-	for _, r := range m.Rows {
-		look(r.Expr.Value)
-		for _, v := range r.Values {
-			deep(v)
-		}
-	}
-	for _, c := range slices.Concat(m.Include, m.Exclude) {
-		look(c.Expr.Value)
-		for _, v := range c.Values {
-			deep(v)
-		}
-	}
-	return found
 }
 
 // Expand makes the jobs that a group stands for, now that what it needs has ended. It implements pipeline.Language.

@@ -2,6 +2,7 @@ package plan
 
 import (
 	"slices"
+	"strings"
 
 	"weir/internal/pipeline/expr"
 	"weir/internal/pipeline/spec"
@@ -56,6 +57,52 @@ func (m *maker) combinations(s *spec.Job) []*expr.Object {
 		m.errorf(s.Matrix.Pos, "the matrix of job %s has no combinations; give it values or remove it", s.ID)
 	}
 	return added
+}
+
+// late reports whether a matrix depends on what other jobs do, so that its jobs are made during the run.
+func late(m *spec.Matrix) bool {
+	return computed(m, func(name string) bool { return name == "needs" || strings.HasPrefix(name, "needs.") })
+}
+
+// computed reports whether an expression of a matrix uses a name that is asked for. One that uses none counts as a name "".
+func computed(m *spec.Matrix, asked func(name string) bool) bool {
+	found := false
+	look := func(s string) {
+		parts, _ := expr.Split(s, expr.Names{})
+		for _, p := range parts {
+			if p.Expr != nil {
+				found = found || asked("")
+				p.Expr.Uses(func(name string) { found = found || asked(name) })
+			}
+		}
+	}
+	var deep func(v any)
+	deep = func(v any) {
+		switch v := v.(type) {
+		case string:
+			look(v)
+		case expr.Array:
+			for _, e := range v {
+				deep(e)
+			}
+		case *expr.Object:
+			v.Each(func(_ string, e expr.Value) { deep(e) })
+		}
+	}
+	look(m.Expr.Value)
+	for _, r := range m.Rows {
+		look(r.Expr.Value)
+		for _, v := range r.Values {
+			deep(v)
+		}
+	}
+	for _, c := range slices.Concat(m.Include, m.Exclude) {
+		look(c.Expr.Value)
+		for _, v := range c.Values {
+			deep(v)
+		}
+	}
+	return found
 }
 
 type axis struct {

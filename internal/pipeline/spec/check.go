@@ -157,10 +157,10 @@ func (c *checker) step(a *actionlint.Step) Step {
 
 func (c *checker) shell(t Text) {
 	switch t.Value {
-	case "", "bash", "sh", "python":
+	case "", "bash", "sh", "python", "pwsh":
 	default:
-		if !Runs.Shells && t.Pos.Line > 0 && !strings.Contains(t.Value, "${{") {
-			c.errorf(t.Pos, "shell: %s is not supported by Weir: use bash, sh or python", t.Value)
+		if !Runs.Shells && t.Pos.Line > 0 && !strings.Contains(t.Value, "${{") && !slices.Contains(strings.Fields(t.Value), "{0}") {
+			c.errorf(t.Pos, "shell: %s is not supported by Weir: use bash, sh, python, pwsh, or a command with {0} where the script's file goes", t.Value)
 		}
 	}
 }

@@ -20,6 +20,7 @@ import (
 const (
 	MaxBytes = 512 << 10
 	MaxNodes = 50_000 // after aliases are followed
+	MaxDepth = 100
 	MaxJobs  = 256
 	MaxSteps = 1000
 )
@@ -41,7 +42,12 @@ func Parse(path string, content []byte) (w *Workflow, diags []pipeline.Diagnosti
 		c.errorf(Pos{1, 1}, "the file has %d bytes; a workflow may have %d. Move scripts into files of the repository", len(content), MaxBytes)
 		return nil, c.diags
 	}
-	if n := nodes(content); n > MaxNodes {
+	n, deep := nodes(content)
+	if deep {
+		c.errorf(Pos{1, 1}, "the file nests more than %d levels deep, or an alias contains itself; make it flatter", MaxDepth)
+		return nil, c.diags
+	}
+	if n > MaxNodes {
 		c.errorf(Pos{1, 1}, "the file unfolds to more than %d YAML nodes; use fewer or smaller aliases", MaxNodes)
 		return nil, c.diags
 	}
@@ -64,7 +70,10 @@ func Parse(path string, content []byte) (w *Workflow, diags []pipeline.Diagnosti
 
 // JobIDs returns the ids of the jobs that a file names, as far as it can be read: a workflow that is refused still owes its checks.
 func JobIDs(content []byte) (ids []string) {
-	if len(content) > MaxBytes || nodes(content) > MaxNodes {
+	if len(content) > MaxBytes {
+		return nil
+	}
+	if n, deep := nodes(content); deep || n > MaxNodes {
 		return nil
 	}
 	var file struct {
@@ -122,6 +131,9 @@ func (c *checker) add(errs []*actionlint.Error) {
 		if i := strings.Index(d.Message, " in object type {"); i > 0 && len(d.Message)-i > 80 {
 			d.Message = d.Message[:i] // the list of everything that exists hides what is wrong
 		}
+		if len(d.Message) > 600 {
+			d.Message = strings.ToValidUTF8(d.Message[:600], "") + "..."
+		}
 		if advice(e) {
 			d.Severity = pipeline.Warning
 		}
@@ -169,16 +181,17 @@ func (c *checker) lint(content []byte) {
 
 // nodes counts the YAML nodes that content stands for, aliases followed, up to a bit over MaxNodes. Without it a few hundred
 // bytes of nested aliases would unfold to billions.
-func nodes(content []byte) int {
+func nodes(content []byte) (n int, deep bool) {
 	d := yaml.NewDecoder(bytes.NewReader(content))
 	var root yaml.Node
 	if err := d.Decode(&root); err != nil {
-		return 0 // the real parser says what is wrong
+		return 0, false // the real parser says what is wrong
 	}
 	memo := map[*yaml.Node]int{}
 	var count func(n *yaml.Node, depth int) int
 	count = func(n *yaml.Node, depth int) int {
-		if depth > 100 {
+		if depth > MaxDepth {
+			deep = true
 			return MaxNodes + 1
 		}
 		if n.Kind == yaml.AliasNode {
@@ -201,7 +214,8 @@ func nodes(content []byte) int {
 		memo[n] = total
 		return total
 	}
-	return count(&root, 0)
+	n = count(&root, 0)
+	return n, deep
 }
 
 func pos(p *actionlint.Pos) Pos {
