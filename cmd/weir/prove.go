@@ -51,7 +51,7 @@ func artifactCommand(g *globals) *cobra.Command {
 				}
 			})
 		}}
-	return parent("artifact", "Look at artifacts", list, show)
+	return parent("artifact", "Look at artifacts", list, show, componentsCommand(g), diffCommand(g))
 }
 
 func verifyCommand(g *globals) *cobra.Command {

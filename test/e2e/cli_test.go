@@ -129,6 +129,12 @@ func TestCommandLineShowsDecidesAndProves(t *testing.T) {
 	_, errs, code = w.cli("author", "evidence", "tiny", "1.0.0", "--output", archive)
 	refuses(t, "a file that is there", errs, code, 5, "cannot be written")
 
+	// What it is made of, and how two differ.
+	says(ok("author", "artifact", "components", digest), "std", "library")
+	says(ok("author", "artifact", "diff", digest, "tiny@"+digest), "Both are made of the same components")
+	_, errs, code = w.cli("author", "artifact", "components", "tiny@sha256:"+strings.Repeat("0", 64))
+	refuses(t, "components of nothing", errs, code, 3, "There is no artifact")
+
 	// A layer that was changed in the registry's store.
 	blobs := filepath.Join(w.data, "blobs")
 	n := 0

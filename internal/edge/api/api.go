@@ -79,6 +79,7 @@ func New(c Config) http.Handler {
 	s.tests(a)
 	s.garbage(a)
 	s.artifacts(a)
+	s.components(a)
 	s.ledgerRoutes(a)
 	s.delivery(a)
 	mux.HandleFunc("GET /api/v1/runs/{run}/jobs/{job}/log", s.log)

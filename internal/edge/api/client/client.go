@@ -33,6 +33,8 @@ type (
 	TestResult      = pipeline.TestResult
 	TestHistory     = api.TestHistory
 	Artifact        = api.Artifact
+	Component       = api.Component
+	ComponentChange = api.ComponentChange
 	ArtifactDetails = api.ArtifactDetails
 	Intake          = api.Intake
 	Environment     = api.Environment

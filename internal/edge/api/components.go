@@ -1,0 +1,58 @@
+package api
+
+import (
+	"context"
+	"strings"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"weir/internal/artifact"
+)
+
+// Component is one thing that an image is made of.
+type Component struct {
+	Kind    string `json:"kind" doc:"library or file"`
+	Name    string `json:"name" doc:"Module path, or path in the image."`
+	Version string `json:"version,omitempty"`
+	PURL    string `json:"purl,omitempty"`
+	Hash    string `json:"hash,omitempty" doc:"sha256 of a file in hex, or Go's h1: sum of a module."`
+}
+
+// ComponentChange is a component that differs between two artifacts.
+type ComponentChange struct {
+	Kind string `json:"kind"`
+	Name string `json:"name"`
+	From string `json:"from,omitempty" doc:"Version or hash; empty if it was added."`
+	To   string `json:"to,omitempty" doc:"Version or hash; empty if it was removed."`
+}
+
+func (s *server) components(a huma.API) {
+	route(a, "GET", "/artifacts/{id}/components", "list-components", "What an artifact is made of, from its signed SBOM", func(ctx context.Context, in *struct {
+		ID    string `path:"id"`
+		Query string `query:"q" doc:"Only those with this text in the name."`
+	}) ([]Component, error) {
+		_, all, err := s.Artifact.Components(ctx, artifact.ID(in.ID))
+		out := []Component{}
+		for _, c := range all {
+			if strings.Contains(strings.ToLower(c.Name), strings.ToLower(in.Query)) {
+				out = append(out, Component(c))
+			}
+		}
+		return out, err
+	})
+	route(a, "GET", "/artifacts/{id}/changes", "compare-components", "How what an artifact is made of differs from another one", func(ctx context.Context, in *struct {
+		ID   string `path:"id"`
+		From string `query:"from" required:"true" doc:"The other artifact: id, tag, digest or repository@digest."`
+	}) ([]ComponentChange, error) {
+		_, after, err := s.Artifact.Components(ctx, artifact.ID(in.ID))
+		if err != nil {
+			return nil, err
+		}
+		_, before, err := s.Artifact.Components(ctx, artifact.ID(in.From))
+		out := []ComponentChange{}
+		for _, c := range artifact.Compare(before, after) {
+			out = append(out, ComponentChange(c))
+		}
+		return out, err
+	})
+}
