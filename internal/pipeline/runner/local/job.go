@@ -14,10 +14,10 @@ import (
 	"weir/internal/pipeline"
 	"weir/internal/pipeline/command"
 	"weir/internal/pipeline/expr"
+	"weir/internal/pipeline/jobapi"
 	"weir/internal/pipeline/logs"
 	"weir/internal/pipeline/plan"
 	"weir/internal/pipeline/runner"
-	"weir/internal/pipeline/jobapi"
 )
 
 // job is one attempt while it runs. Only Run's goroutine uses it, except where a field says otherwise.

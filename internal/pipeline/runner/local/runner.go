@@ -14,9 +14,9 @@ import (
 	"weir/internal/base/confine"
 	"weir/internal/base/fault"
 	"weir/internal/pipeline"
+	"weir/internal/pipeline/jobapi"
 	"weir/internal/pipeline/logs"
 	"weir/internal/pipeline/runner"
-	"weir/internal/pipeline/jobapi"
 )
 
 // Config of the embedded runner.
