@@ -24,6 +24,7 @@ func main() {
 	confine.Main()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
+	only := os.Getenv("WEIR_BENCH_ONLY") // the beginning of what to measure
 	if len(os.Args) != 3 {
 		fmt.Fprintln(os.Stderr, "usage: bench WEIR-BINARY RESULTS.tsv")
 		os.Exit(2)
@@ -32,7 +33,10 @@ func main() {
 	for _, m := range []struct {
 		what string
 		run  func(context.Context, string, *table) error
-	}{{"binary and start", start}, {"100 jobs", jobs}, {"200 MB of log", ingest}, {"the judge, 2,000 simulations", verdicts}, {"push to production, and back", delivery}} {
+	}{{"binary and start", start}, {"runs of 100 and 1,000 jobs, and of 100 steps", jobs}, {"agents", agents}, {"memory over 10,000 jobs", memory}, {"200 MB of log", ingest}, {"the judge, 2,000 simulations", verdicts}, {"push to production, and back", delivery}} {
+		if !strings.HasPrefix(m.what, only) {
+			continue
+		}
 		fmt.Fprintf(os.Stderr, "bench: %s\n", m.what)
 		if err := m.run(ctx, os.Args[1], t); err != nil {
 			fmt.Fprintf(os.Stderr, "bench: %s: %v\n", m.what, err)

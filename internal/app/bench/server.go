@@ -30,7 +30,7 @@ type server struct {
 }
 
 // serve starts the binary on a free port and a fresh folder.
-func serve(ctx context.Context, weir string) (*server, error) {
+func serve(ctx context.Context, weir string, more ...string) (*server, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
@@ -42,6 +42,7 @@ func serve(ctx context.Context, weir string) (*server, error) {
 		return nil, err
 	}
 	s.cmd = exec.CommandContext(ctx, weir, "serve", "--listen", address, "--data", filepath.Join(s.dir, "data"))
+	s.cmd.Args = append(s.cmd.Args, more...)
 	out, err := s.cmd.StdoutPipe()
 	if err != nil {
 		return nil, err
@@ -111,112 +112,12 @@ func start(ctx context.Context, weir string, t *table) error {
 	case <-ctx.Done():
 	case <-time.After(5 * time.Second):
 	}
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.cmd.Process.Pid))
+	rss, err := s.rss()
 	if err != nil {
 		return errors.Join(err, s.stop())
 	}
-	for line := range strings.Lines(string(status)) {
-		if f := strings.Fields(line); len(f) == 3 && f[0] == "VmRSS:" {
-			kb, _ := strconv.ParseFloat(f[1], 64)
-			t.add("idle_rss_mb", kb/1024, "MB", 120)
-		}
-	}
+	t.add("idle_rss_mb", rss, "MB", 120)
 	return s.stop()
-}
-
-const jobCount = 100
-
-// jobs runs 100 one-step jobs through a server, database and logs included,
-// against the realistic floor (workspace, and the same confinement, two at a
-// time) and the bare one (fork and exec).
-func jobs(ctx context.Context, weir string, t *table) error {
-	s, err := serve(ctx, weir)
-	if err != nil {
-		return err
-	}
-	defer s.stop()
-	var tok client.Token
-	for _, call := range []struct {
-		path string
-		body any
-		out  any
-	}{
-		{"/users", map[string]any{"name": "bench", "roles": []string{"maintainer"}}, nil},
-		{"/tokens", map[string]any{"user": "bench", "hours": 1}, &tok},
-		{"/repositories", map[string]any{"name": "bench"}, nil},
-	} {
-		if err := s.admin.Post(ctx, call.path, call.body, call.out); err != nil {
-			return err
-		}
-	}
-	var wf strings.Builder
-	wf.WriteString("on: push\njobs:\n")
-	for i := range jobCount {
-		fmt.Fprintf(&wf, "  j%d:\n    runs-on: any\n    steps:\n      - run: \"true\"\n", i)
-	}
-	work := filepath.Join(s.dir, "work")
-	if err := os.MkdirAll(filepath.Join(work, ".github/workflows"), 0o755); err != nil {
-		return err
-	}
-	if err := os.WriteFile(filepath.Join(work, ".github/workflows/ci.yml"), []byte(wf.String()), 0o644); err != nil {
-		return err
-	}
-	remote := strings.Replace(s.url, "http://", "http://bench:"+tok.Token+"@", 1) + "/git/bench.git"
-	for _, args := range [][]string{{"init", "-q", "-b", "main"}, {"add", "-A"}, {"-c", "user.name=bench", "-c", "user.email=bench@users.invalid", "commit", "-qm", "jobs"}, {"push", "-q", remote, "HEAD:refs/heads/main"}} {
-		cmd := exec.CommandContext(ctx, "git", args...)
-		cmd.Dir = work
-		if out, err := cmd.CombinedOutput(); err != nil {
-			return fmt.Errorf("git %s: %w: %s", args[0], err, out)
-		}
-	}
-	var run client.Run
-	for run.Finished.IsZero() {
-		var all []client.Run
-		if err := s.admin.Get(ctx, "/runs", &all); err != nil {
-			return err
-		}
-		if len(all) > 0 {
-			run = all[0]
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(50 * time.Millisecond):
-		}
-	}
-	if run.State != "success" {
-		return fmt.Errorf("the run is %s: %s", run.State, run.Reason)
-	}
-	floor, err := twoAtATime(func(i int) error { return confined(ctx, filepath.Join(s.dir, fmt.Sprintf("floor%d", i))) })
-	if err != nil {
-		return err
-	}
-	bare, err := twoAtATime(func(int) error { return exec.Command("sh", "-c", "true").Run() })
-	if err != nil {
-		return err
-	}
-	took := run.Finished.Sub(run.Created)
-	t.add("run_100_jobs", ms(took), "ms", ms(floor))
-	t.add("run_100_jobs_to_fork_exec", ms(took), "ms", ms(bare))
-	return nil
-}
-
-func twoAtATime(do func(int) error) (time.Duration, error) {
-	began := time.Now()
-	errs := make(chan error, 2)
-	for half := range 2 {
-		go func() {
-			for i := half; i < jobCount; i += 2 {
-				if err := do(i); err != nil {
-					errs <- err
-					return
-				}
-			}
-			errs <- nil
-		}()
-	}
-	err := errors.Join(<-errs, <-errs)
-	return time.Since(began), err
 }
 
 // confined is what any runner has to do for a job: a workspace with a script
@@ -243,4 +144,31 @@ func confined(ctx context.Context, dir string) error {
 		return err
 	}
 	return os.RemoveAll(dir)
+}
+
+// rss is the memory of the server's process, in MB.
+func (s *server) rss() (float64, error) {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.cmd.Process.Pid))
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(status)) {
+		if f := strings.Fields(line); len(f) == 3 && f[0] == "VmRSS:" {
+			kb, err := strconv.ParseFloat(f[1], 64)
+			return kb / 1024, err
+		}
+	}
+	return 0, errors.New("the system tells no memory of the server")
+}
+
+// cpu is the processor time that the server's process has used.
+func (s *server) cpu() (time.Duration, error) {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", s.cmd.Process.Pid))
+	if err != nil {
+		return 0, err
+	}
+	f := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
+	user, _ := strconv.ParseInt(f[11], 10, 64)
+	system, _ := strconv.ParseInt(f[12], 10, 64)
+	return time.Duration(user+system) * 10 * time.Millisecond, nil
 }
