@@ -39,6 +39,7 @@ type JobFact struct {
 	JobName     string    `json:"job_name"`
 	JobState    State     `json:"job_state"`
 	JobReason   string    `json:"job_reason,omitempty"`
+	Matrix      string    `json:"matrix,omitempty"` // of the job, as its plan has it
 	JobAttempt  int       `json:"job_attempt"`
 	Confined    bool      `json:"confined"`
 	Network     string    `json:"network,omitempty"`
@@ -97,7 +98,7 @@ func runFact(r Run) RunFact {
 
 func jobFact(run RunFact, r *Run, i int, a *Attempt) JobFact {
 	j := &r.Jobs[i]
-	f := JobFact{RunFact: run, JobID: j.ID, Job: j.Key, JobName: r.Plan.Jobs[i].JobID, JobState: j.State, JobReason: j.Reason, JobFinished: j.Since}
+	f := JobFact{RunFact: run, JobID: j.ID, Job: j.Key, JobName: r.Plan.Jobs[i].JobID, JobState: j.State, JobReason: j.Reason, JobFinished: j.Since, Matrix: r.Plan.Jobs[i].Matrix}
 	if a != nil {
 		f.JobState, f.JobReason, f.JobAttempt, f.Confined, f.Network = a.State, a.Reason, a.Number, a.Confined, a.Network
 		f.JobStarted, f.JobFinished = a.Started, a.Finished

@@ -36,16 +36,52 @@ func (e *Engine) report(ctx context.Context, f journal.Fact) error {
 	default:
 		return nil
 	}
-	r, err := e.Store.Load(ctx, b.RunID)
+	k, err := e.reported(ctx, f, b)
 	if err != nil {
 		return err
 	}
-	for _, c := range Checks(r, b.JobName) {
+	for _, c := range Checks(k.run, b.JobName) {
+		if last, ok := k.last[c.Name]; ok && last.State == c.State && last.Summary == c.Summary && last.JobID == c.JobID {
+			continue
+		}
 		if err := e.Checks.Report(ctx, c); err != nil {
 			return err
 		}
+		k.last[c.Name] = c
 	}
 	return nil
+}
+
+// told is what the follower of checks knows of a run, so that a matrix of a thousand jobs is not read a thousand times. Only that
+// follower's goroutine uses it.
+type told struct {
+	run  pipeline.Run
+	last map[string]pipeline.Check // what was reported, by name
+}
+
+// maxTold bounds how many runs the follower remembers; one that it has forgotten is read again.
+const maxTold = 32
+
+// reported is a run as the facts up to f have it. It is read once, and then follows the facts of its jobs. What was read may be
+// newer than f: an older fact changes nothing.
+func (e *Engine) reported(ctx context.Context, f journal.Fact, b pipeline.JobFact) (*told, error) {
+	k := e.told[b.RunID]
+	if k == nil || f.Type == pipeline.FactRunCreated || k.run.Attempt != b.Attempt {
+		r, err := e.Store.Load(ctx, b.RunID)
+		if err != nil {
+			return nil, err
+		}
+		if e.told == nil || len(e.told) >= maxTold {
+			e.told = map[pipeline.RunID]*told{}
+		}
+		k = &told{run: r, last: map[string]pipeline.Check{}}
+		e.told[b.RunID] = k
+		return k, nil
+	}
+	if j := k.run.Job(b.JobID); j != nil && f.Time.After(j.Since) {
+		j.State, j.Reason, j.Since = b.JobState, b.JobReason, f.Time
+	}
+	return k, nil
 }
 
 // Checks folds a run into its checks: one for each job id, or only the one named. A matrix is one check, green when all of it is.

@@ -61,7 +61,8 @@ type Parts struct {
 // Engine is a part.Service.
 type Engine struct {
 	Parts
-	cfg Config
+	cfg  Config
+	told map[pipeline.RunID]*told // used by the follower of checks alone
 }
 
 // New returns an engine.
@@ -96,6 +97,7 @@ func (e *Engine) Slots() int { return e.cfg.Slots }
 // Run implements part.Service.
 func (e *Engine) Run(ctx context.Context) error {
 	return lease.Hold(ctx, e.DB, "pipeline/engine", e.cfg.Holder, func(ctx context.Context, l lease.Lease) error {
+		e.told = nil // another replica may have followed on meanwhile
 		slog.InfoContext(ctx, "pipeline engine leads", "epoch", l.Epoch, "slots", e.cfg.Slots)
 		services := []part.Service{
 			part.Func("pipeline driver", func(ctx context.Context) error { return newDriver(e, l).run(ctx) }),

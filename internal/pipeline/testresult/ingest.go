@@ -73,19 +73,7 @@ func (r *Reader) handle(ctx context.Context, f journal.Fact) error {
 	if b.JobAttempt == 0 || b.JobState == pipeline.Lost {
 		return nil
 	}
-	run, err := r.Runs.Load(ctx, b.RunID)
-	if fault.Is(err, fault.NotFound) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	scope := Scope{RepositoryID: b.RepositoryID, Workflow: b.Workflow, Job: b.JobName}
-	for i := range run.Jobs {
-		if run.Jobs[i].ID == b.JobID && i < len(run.Plan.Jobs) {
-			scope.Matrix = run.Plan.Jobs[i].Matrix
-		}
-	}
+	scope := Scope{RepositoryID: b.RepositoryID, Workflow: b.Workflow, Job: b.JobName, Matrix: b.Matrix}
 	c, err := r.Read(ctx, scope, b.RunID, b.JobID, b.JobAttempt, b.JobStarted)
 	if err != nil || c.Empty() {
 		return err

@@ -39,8 +39,11 @@ func (j *job) open(name string) (*os.File, error) {
 }
 
 func (j *job) write(name string, data []byte) error {
-	_ = j.root.Remove(name) // an earlier step may have left something else there
 	f, err := j.root.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o700)
+	if os.IsExist(err) { // an earlier step may have left something else there
+		_ = j.root.Remove(name)
+		f, err = j.root.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o700)
+	}
 	if err != nil {
 		return failure(fmt.Sprintf("a step before it has blocked %s: %v", name, err))
 	}
