@@ -261,4 +261,3 @@ func memory(ctx context.Context, weir string, t *table) error {
 	}
 	return nil
 }
-

@@ -36,6 +36,7 @@ type job struct {
 	env      map[string]string // of the workflow and the job, and what steps exported
 	path     []string          // what steps put before PATH, the latest first
 	goroot   string
+	warned   bool // that limits are not enforced
 	told     bool // the event file is written
 	steps    []pipeline.Step
 	top      frame // of the job's own steps

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -190,5 +191,9 @@ func (j *job) sandbox(ctx context.Context) (*confine.Sandbox, error) {
 		return nil, fmt.Errorf("open sandbox: %w", err)
 	}
 	j.box = box
+	if soft := box.Unenforced(); len(soft) > 0 && !j.warned {
+		j.warned = true
+		j.log.Say("this machine cannot hold the job to its limits of %s", strings.Join(soft, " and "))
+	}
 	return box, nil
 }
