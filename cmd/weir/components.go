@@ -33,11 +33,15 @@ func componentsCommand(g *globals) *cobra.Command {
 }
 
 func diffCommand(g *globals) *cobra.Command {
-	return &cobra.Command{Use: "diff FROM TO", Short: "Say how what two artifacts are made of differs", Args: cobra.ExactArgs(2),
-		Example: "  weir artifact diff 1.3.0-0f3e1c2 1.4.0-ab12cd3",
+	return &cobra.Command{Use: "diff [FROM] TO", Short: "Say how what an artifact is made of differs from another, or from the one before", Args: cobra.RangeArgs(1, 2),
+		Example: "  weir artifact diff 1.4.0-ab12cd3\n  weir artifact diff 1.3.0-0f3e1c2 1.4.0-ab12cd3",
 		RunE: func(cmd *cobra.Command, args []string) error {
+			from, to := "", args[len(args)-1]
+			if len(args) == 2 {
+				from = args[0]
+			}
 			var all []client.ComponentChange
-			if err := g.client().Get(cmd.Context(), "/artifacts/"+client.Escape(args[1])+"/changes?"+url.Values{"from": {args[0]}}.Encode(), &all); err != nil {
+			if err := g.client().Get(cmd.Context(), "/artifacts/"+client.Escape(to)+"/changes?"+url.Values{"from": {from}}.Encode(), &all); err != nil {
 				return err
 			}
 			return g.print(cmd, all, func(w io.Writer) {

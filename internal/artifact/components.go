@@ -35,6 +35,18 @@ func (s *Service) Components(ctx context.Context, id ID) (Artifact, []Component,
 	return d.Artifact, nil, fault.New(fault.NotFound, "%s has no SBOM, so nobody knows what it is made of.", d.Image())
 }
 
+// Before finds the artifact of the same service that was admitted before a.
+func (s *Service) Before(ctx context.Context, a Artifact) (ID, error) {
+	list, err := s.List(ctx, Filter{ServiceID: a.ServiceID, Before: a.ID, Limit: 1})
+	if err != nil {
+		return "", err
+	}
+	if len(list) == 0 {
+		return "", fault.New(fault.NotFound, "%s is the first artifact of %s; there is none before it.", a.Tag, a.Service)
+	}
+	return list[0].ID, nil
+}
+
 // components reads a CycloneDX document.
 func components(e evidence.Evidence) ([]Component, error) {
 	var bom struct {

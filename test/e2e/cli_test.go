@@ -132,6 +132,8 @@ func TestCommandLineShowsDecidesAndProves(t *testing.T) {
 	// What it is made of, and how two differ.
 	says(ok("author", "artifact", "components", digest), "std", "library")
 	says(ok("author", "artifact", "diff", digest, "tiny@"+digest), "Both are made of the same components")
+	_, errs, code = w.cli("author", "artifact", "diff", digest)
+	refuses(t, "the first artifact against the one before", errs, code, 3, "there is none before it")
 	_, errs, code = w.cli("author", "artifact", "components", "tiny@sha256:"+strings.Repeat("0", 64))
 	refuses(t, "components of nothing", errs, code, 3, "There is no artifact")
 

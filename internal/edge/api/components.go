@@ -42,13 +42,19 @@ func (s *server) components(a huma.API) {
 	})
 	route(a, "GET", "/artifacts/{id}/changes", "compare-components", "How what an artifact is made of differs from another one", func(ctx context.Context, in *struct {
 		ID   string `path:"id"`
-		From string `query:"from" required:"true" doc:"The other artifact: id, tag, digest or repository@digest."`
+		From string `query:"from" doc:"The other artifact: id, tag, digest or repository@digest. The one before it, if absent."`
 	}) ([]ComponentChange, error) {
-		_, after, err := s.Artifact.Components(ctx, artifact.ID(in.ID))
+		x, after, err := s.Artifact.Components(ctx, artifact.ID(in.ID))
 		if err != nil {
 			return nil, err
 		}
-		_, before, err := s.Artifact.Components(ctx, artifact.ID(in.From))
+		from := artifact.ID(in.From)
+		if from == "" {
+			if from, err = s.Artifact.Before(ctx, x); err != nil {
+				return nil, err
+			}
+		}
+		_, before, err := s.Artifact.Components(ctx, from)
 		out := []ComponentChange{}
 		for _, c := range artifact.Compare(before, after) {
 			out = append(out, ComponentChange(c))
