@@ -76,20 +76,32 @@ func (r Run) Next(now time.Time, lang Language) (Run, []Action) {
 		// A job that asks for always() or cancelled() may clean up, unless somebody insists.
 		actions = r.stop(now, "the run was cancelled: "+r.Cancel.Reason, func(i int) bool { return r.Cancel.Force || r.State == Pending || !r.Plan.Jobs[i].Always })
 	}
+	open := r.open()
 	for moved := true; moved; {
 		moved = false
 		for i := range r.Jobs { // as many as there are now: a group may add some
 			j := &r.Jobs[i]
+			if open == nil {
+				open = r.open()
+			}
 			if j.State == Failure && r.Plan.Jobs[i].FailFast && !r.Plan.Jobs[i].ContinueOnError {
 				id := r.Plan.Jobs[i].JobID
 				reason := "job " + j.Key + " failed and strategy.fail-fast is on"
 				actions = append(actions, r.stop(now, reason, func(k int) bool { return r.under(k, id) })...)
+				open = nil
+				continue
 			}
-			if j.State == Waiting && r.ready(i) && r.room(i) {
+			if j.State == Waiting && r.ready(i, open) && r.room(i) {
+				before := len(r.Jobs)
 				r.decide(now, i, lang)
 				moved = true
+				if r.Jobs[i].State.Done() || len(r.Jobs) != before {
+					open = nil
+				}
 			} else if j.State == Running && r.Plan.Jobs[i].Group != nil {
-				moved = r.gather(now, i, lang) || moved
+				if r.gather(now, i, lang) {
+					moved, open = true, nil
+				}
 			}
 		}
 	}
@@ -126,13 +138,22 @@ func (j *Job) set(now time.Time, s State, reason string) {
 	j.Rev++
 }
 
+// open counts the jobs that have not ended, by their ids in the file.
+func (r *Run) open() map[string]int {
+	n := map[string]int{}
+	for i := range r.Jobs {
+		if !r.Jobs[i].State.Done() {
+			n[r.Plan.Jobs[i].JobID]++
+		}
+	}
+	return n
+}
+
 // ready reports whether everything that job i needs has ended.
-func (r *Run) ready(i int) bool {
+func (r *Run) ready(i int, open map[string]int) bool {
 	for _, need := range r.Plan.Jobs[i].Needs {
-		for k := range r.Jobs {
-			if r.Plan.Jobs[k].JobID == need && !r.Jobs[k].State.Done() {
-				return false
-			}
+		if open[need] > 0 {
+			return false
 		}
 	}
 	return true

@@ -119,16 +119,18 @@ func (s *Service) Log(ctx context.Context, id RunID, job string, attempt int, of
 	return s.Logs.Tail(ctx, id, j.ID, attempt, offset, s.ended(ctx, id, j.ID, attempt))
 }
 
-// ended answers from the store whether an attempt is over, at most every 200 ms: a reader asks before each read.
+// ended answers from the store whether an attempt is over, at most every 200 ms and less often where that costs much: a reader asks
+// before each read.
 func (s *Service) ended(ctx context.Context, id RunID, job JobID, attempt int) func() bool {
-	var asked time.Time
+	var next time.Time
 	over := false
 	return func() bool {
-		if over || time.Since(asked) < 200*time.Millisecond {
+		began := time.Now()
+		if over || began.Before(next) {
 			return over
 		}
-		asked = time.Now()
 		r, err := s.Store.Load(ctx, id)
+		next = time.Now().Add(max(200*time.Millisecond, 20*time.Since(began)))
 		if err != nil {
 			return fault.Is(err, fault.NotFound)
 		}
@@ -330,42 +332,84 @@ func Explain(r Run, others []Run, slots int, room error) []Wait {
 				Who: fmt.Sprintf("that run when it ends, or whoever may cancel it: weir runs cancel %s", o.ID)})
 		}
 	}
+	return append(out, explainJobs(r, slots)...)
+}
+
+// Bounds of an explanation: a run may have thousands of jobs, and nobody reads thousands of reasons.
+const (
+	maxWaits = 100
+	maxNamed = 5
+)
+
+// explainJobs says what jobs wait for: those that run first, then those that could, then the others.
+func explainJobs(r Run, slots int) []Wait {
+	open, running := map[string][]int{}, map[string]int{} // by job id
 	for i := range r.Jobs {
-		j, p := &r.Jobs[i], &r.Plan.Jobs[i]
-		switch j.State {
-		case Waiting:
-			var open []string
-			for k := range r.Jobs {
-				if !r.Jobs[k].State.Done() && slices.Contains(p.Needs, r.Plan.Jobs[k].JobID) {
-					open = append(open, fmt.Sprintf("%s (%s)", r.Jobs[k].Key, r.Jobs[k].State))
-				}
-			}
-			if len(open) > 0 {
-				out = append(out, Wait{Job: j.Key, For: "the jobs that it needs: " + strings.Join(open, ", "), Since: j.Since, Who: "those jobs when they end"})
-			}
-		case Queued:
-			what := fmt.Sprintf("a free slot of the runner, which takes %d jobs at a time", slots)
-			if running := r.running(p.JobID); p.MaxParallel > 0 && running >= p.MaxParallel {
-				what = fmt.Sprintf("one of the %d jobs of %s that run now; its max-parallel is %d", running, p.JobID, p.MaxParallel)
-			}
-			out = append(out, Wait{Job: j.Key, For: what, Since: j.Since, Who: "a job when it ends, or whoever may cancel one"})
-		case Running:
-			a := j.Current()
-			if a == nil { // a group; its jobs speak for themselves
+		id := r.Plan.Jobs[i].JobID
+		if !r.Jobs[i].State.Done() {
+			open[id] = append(open[id], i)
+		}
+		if r.Jobs[i].State == Running && r.Plan.Jobs[i].Group == nil {
+			running[id]++
+		}
+	}
+	var out []Wait
+	more := 0
+	for _, state := range []State{Running, Queued, Waiting} {
+		for i := range r.Jobs {
+			if r.Jobs[i].State != state {
 				continue
 			}
-			out = append(out, Wait{Job: j.Key, For: fmt.Sprintf("attempt %d to finish; it may take %v minutes", a.Number, p.TimeoutMinutes), Since: a.Started,
-				Who: fmt.Sprintf("the job itself, or whoever may cancel the run: weir runs cancel %s", r.ID)})
+			if len(out) >= maxWaits {
+				more++
+				continue
+			}
+			if w, ok := explainJob(&r, i, slots, open, running); ok {
+				out = append(out, w)
+			}
 		}
+	}
+	if more > 0 {
+		out = append(out, Wait{For: fmt.Sprintf("%d more jobs wait like these", more), Since: r.Created, Who: "the jobs before them when they end"})
 	}
 	return out
 }
 
-func (r *Run) running(jobID string) (n int) {
-	for i := range r.Jobs {
-		if r.Jobs[i].State == Running && r.Plan.Jobs[i].Group == nil && r.Plan.Jobs[i].JobID == jobID {
-			n++
+func explainJob(r *Run, i, slots int, open map[string][]int, running map[string]int) (Wait, bool) {
+	j, p := &r.Jobs[i], &r.Plan.Jobs[i]
+	switch j.State {
+	case Waiting:
+		var names []string
+		rest := 0
+		for _, id := range p.Needs {
+			for _, k := range open[id] {
+				if len(names) == maxNamed {
+					rest++
+					continue
+				}
+				names = append(names, fmt.Sprintf("%s (%s)", r.Jobs[k].Key, r.Jobs[k].State))
+			}
 		}
+		if len(names) == 0 {
+			return Wait{}, false
+		}
+		if rest > 0 {
+			names = append(names, fmt.Sprintf("and %d more", rest))
+		}
+		return Wait{Job: j.Key, For: "the jobs that it needs: " + strings.Join(names, ", "), Since: j.Since, Who: "those jobs when they end"}, true
+	case Queued:
+		what := fmt.Sprintf("a free slot of the runner, which takes %d jobs at a time", slots)
+		if n := running[p.JobID]; p.MaxParallel > 0 && n >= p.MaxParallel {
+			what = fmt.Sprintf("one of the %d jobs of %s that run now; its max-parallel is %d", n, p.JobID, p.MaxParallel)
+		}
+		return Wait{Job: j.Key, For: what, Since: j.Since, Who: "a job when it ends, or whoever may cancel one"}, true
+	case Running:
+		a := j.Current()
+		if a == nil { // a group; its jobs speak for themselves
+			return Wait{}, false
+		}
+		return Wait{Job: j.Key, For: fmt.Sprintf("attempt %d to finish; it may take %v minutes", a.Number, p.TimeoutMinutes), Since: a.Started,
+			Who: fmt.Sprintf("the job itself, or whoever may cancel the run: weir runs cancel %s", r.ID)}, true
 	}
-	return n
+	return Wait{}, false
 }

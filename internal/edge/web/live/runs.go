@@ -133,7 +133,7 @@ const shownFailures = 3
 
 // failures puts in how many tests there are, and the first that failed with how they did before.
 func (d *Data) failures(ctx context.Context, r pipeline.Run, v *web.Run) error {
-	t, err := d.Pipeline.RunTests(ctx, r.ID, pipeline.TestFilter{Outcome: pipeline.TestFailed, Limit: shownFailures})
+	t, err := d.Pipeline.TestsOf(ctx, r, pipeline.TestFilter{Outcome: pipeline.TestFailed, Limit: shownFailures})
 	if err != nil {
 		return err
 	}
