@@ -32,6 +32,36 @@ type memory struct {
 	groups map[deploy.Role]map[string]deploy.Counters
 	kept   time.Time
 	said   judge.Outcome
+
+	// Seconds in which the canary was slower, by boundary. They start anew
+	// after a restart, which can only put a stop off.
+	slower []int
+	second time.Time
+	before [2][]int64 // slow requests of canary and baseline when the second began
+}
+
+// count closes a second if one is over.
+func (m *memory) count(c judge.Config, canary, baseline control.Arm, now time.Time) {
+	if now.Sub(m.second) < time.Second && !m.second.IsZero() {
+		return
+	}
+	if !m.second.IsZero() {
+		since := func(slow, before []int64) []int64 {
+			out := make([]int64, min(len(slow), len(before)))
+			for i := range out {
+				out[i] = slow[i] - before[i]
+			}
+			return out
+		}
+		for i, is := range c.Slower(since(canary.Slow, m.before[0]), since(baseline.Slow, m.before[1])) {
+			if is {
+				m.slower[i]++
+			}
+		}
+	} else {
+		m.slower = make([]int, len(canary.Slow))
+	}
+	m.second, m.before = now, [2][]int64{canary.Slow, baseline.Slow}
 }
 
 // New returns a judge that keeps what it sees in store.
@@ -68,7 +98,8 @@ func (j *Judge) Look(ctx context.Context, r deploy.Rollout, counters []deploy.Co
 	if r.Plan.Detect > 0 {
 		config.Detect = r.Plan.Detect
 	}
-	reading := judge.Look(config, judge.Arm(canary), judge.Arm(baseline), deploy.LatencyBounds)
+	m.count(config, canary, baseline, now)
+	reading := judge.Look(config, judge.Arm(canary), judge.Arm(baseline), deploy.LatencyBounds).Lasting(deploy.LatencyBounds, m.slower)
 	sample := sampleOf(r, canary, baseline, reading, now)
 	if now.Sub(m.kept) >= every || reading.Outcome != m.said {
 		if err := j.store.Keep(ctx, sample, mine); err != nil {

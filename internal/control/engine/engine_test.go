@@ -82,3 +82,37 @@ func TestVerdictsFollowTheCounters(t *testing.T) {
 		}
 	})
 }
+
+// slow gives counts in which some requests were slower than every boundary.
+func slow(role deploy.Role, requests, n int64) deploy.Counters {
+	c := counted(role, string(role), requests, 0)
+	c.Buckets[0], c.Buckets[len(c.Buckets)-1] = requests-n, n
+	return c
+}
+
+func TestACanaryThatIsSlowForAMomentGoesOnAndOneThatStaysSlowIsStopped(t *testing.T) {
+	d := dbtest.SQLite(t)
+	if err := controldb.Migrate(t.Context(), d); err != nil {
+		t.Fatal(err)
+	}
+	e := engine.New(controldb.New(d))
+	look := func(after time.Duration, canary, baseline deploy.Counters) deploy.Verdict {
+		t.Helper()
+		v, err := e.Look(t.Context(), rollout, []deploy.Counters{canary, baseline}, t0.Add(after))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+	look(0, slow(deploy.Canary, 100, 0), slow(deploy.Baseline, 100, 0))
+	if v := look(2*time.Second, slow(deploy.Canary, 1000, 60), slow(deploy.Baseline, 1000, 1)); v.Outcome != deploy.Hold || !strings.Contains(v.Words, "only in 1 of 5 seconds") {
+		t.Errorf("a burst: %+v; want hold", v)
+	}
+	var v deploy.Verdict
+	for n := int64(1); n <= 4; n++ {
+		v = look(2*time.Second+time.Duration(n)*time.Second, slow(deploy.Canary, 1000+100*n, 60+6*n), slow(deploy.Baseline, 1000+100*n, 1))
+	}
+	if v.Outcome != deploy.Stop || !strings.Contains(v.Words, "Slower than the baseline") {
+		t.Errorf("after five seconds: %+v; want stop", v)
+	}
+}
