@@ -73,10 +73,12 @@ type RegistryConf struct {
 
 // KeepConf says how long things are kept.
 type KeepConf struct {
-	Logs      int `yaml:"logs" doc:"Days that the log of a run is kept after its end." default:"90"`
-	Artifacts int `yaml:"artifacts" doc:"Days that artifacts of jobs are kept." default:"90"`
-	Releases  int `yaml:"releases" doc:"Days that logs and artifacts of runs that built a release are kept." default:"400"`
-	Newest    int `yaml:"newest_runs" doc:"So many newest runs of each workflow keep theirs whatever their age." default:"10"`
+	Logs       int           `yaml:"logs" doc:"Days that the log of a run is kept after its end." default:"90"`
+	Artifacts  int           `yaml:"artifacts" doc:"Days that artifacts of jobs are kept." default:"90"`
+	Releases   int           `yaml:"releases" doc:"Days that logs and artifacts of runs that built a release are kept." default:"400"`
+	Caches     catalog.Bytes `yaml:"caches" doc:"Bytes of all cache entries together; those that were not used for longest go first." default:"20Gi"`
+	CacheFloor catalog.Bytes `yaml:"caches_of_repository" doc:"Bytes of cache entries that each repository keeps whatever the others do." default:"1Gi"`
+	Newest     int           `yaml:"newest_runs" doc:"So many newest runs of each workflow keep theirs whatever their age." default:"10"`
 }
 
 // Default is the configuration without a file.
@@ -89,7 +91,7 @@ func Default() Config {
 		Limits:   LimitsConf{Push: 256 << 20, FreeDisk: 512 << 20},
 		Log:      LogConf{Level: "info", Format: "text"},
 		Registry: RegistryConf{AnonymousPull: true},
-		Keep:     KeepConf{Logs: 90, Artifacts: 90, Releases: 400, Newest: 10},
+		Keep:     KeepConf{Logs: 90, Artifacts: 90, Releases: 400, Newest: 10, Caches: 20 << 30, CacheFloor: 1 << 30},
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log/slog"
 	"strings"
 	"time"
 
@@ -19,6 +20,8 @@ import (
 type Keeper struct {
 	Blobs blob.Store
 	Rows  *pipelinedb.Store
+	// Caches together take no more bytes than CacheMost, 0 for any number; a repository keeps at least CacheFloor of them.
+	CacheMost, CacheFloor int64
 }
 
 // host answers one job.
@@ -98,7 +101,16 @@ func (h *host) SaveCache(ctx context.Context, key string, tar io.Reader) error {
 	if err != nil {
 		return fmt.Errorf("keep cache: %w", err)
 	}
-	return h.e.Keeper.Rows.PutCache(ctx, h.j.Org, h.j.RepositoryID, h.scopes()[0], key, d, size, time.Now())
+	k, now := h.e.Keeper, time.Now()
+	if err := k.Rows.PutCache(ctx, h.j.Org, h.j.RepositoryID, h.scopes()[0], key, d, size, now); err != nil || k.CacheMost == 0 {
+		return err
+	}
+	if n, bytes, err := k.Rows.TrimCaches(ctx, h.j.Org, k.CacheMost, k.CacheFloor, now); err != nil {
+		slog.ErrorContext(ctx, "caches not trimmed; it will be tried with the next entry", "error", err)
+	} else if n > 0 {
+		slog.InfoContext(ctx, "caches trimmed", "entries", n, "bytes", bytes)
+	}
+	return nil
 }
 
 // FindCache implements runner.Host.

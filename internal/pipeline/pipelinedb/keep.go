@@ -58,6 +58,9 @@ func (s *Store) FindCache(ctx context.Context, org, repositoryID string, scopes 
 	for _, scope := range scopes {
 		err = s.db.QueryRow(ctx, "select key, digest from pipeline_cache where org = ? and repository_id = ? and scope = ? and key = ?",
 			org, repositoryID, scope, key).Scan(&found, &d)
+		if err == nil {
+			err = s.touch(ctx, org, repositoryID, scope, found, time.Now())
+		}
 		if !errors.Is(err, sql.ErrNoRows) {
 			return found, d, err
 		}
@@ -69,6 +72,9 @@ func (s *Store) FindCache(ctx context.Context, org, repositoryID string, scopes 
 		for _, scope := range scopes {
 			err = s.db.QueryRow(ctx, `select key, digest from pipeline_cache where org = ? and repository_id = ? and scope = ? and substr(key, 1, ?) = ?
 				order by created desc limit 1`, org, repositoryID, scope, utf8.RuneCountInString(p), p).Scan(&found, &d)
+			if err == nil {
+				err = s.touch(ctx, org, repositoryID, scope, found, time.Now())
+			}
 			if !errors.Is(err, sql.ErrNoRows) {
 				return found, d, err
 			}
