@@ -296,7 +296,11 @@ func (s *Service) Why(ctx context.Context, id RunID) (Run, []Wait, error) {
 			}
 		}
 	}
-	return r, append(s.holds(ctx, &r), Explain(r, others, s.Slots, room)...), nil
+	holds := s.holds(ctx, &r)
+	held := func(w Wait) bool { // a job that is held waits for no slot yet
+		return w.Job != "" && slices.ContainsFunc(holds, func(h Wait) bool { return h.Job == w.Job })
+	}
+	return r, append(holds, slices.DeleteFunc(Explain(r, others, s.Slots, room), held)...), nil
 }
 
 // holds is what keeps jobs of a run from entering their environments.
@@ -401,6 +405,9 @@ func explainJob(r *Run, i, slots int, open map[string][]int, running map[string]
 		what := fmt.Sprintf("a free slot of the runner, which takes %d jobs at a time", slots)
 		if n := running[p.JobID]; p.MaxParallel > 0 && n >= p.MaxParallel {
 			what = fmt.Sprintf("one of the %d jobs of %s that run now; its max-parallel is %d", n, p.JobID, p.MaxParallel)
+		}
+		if c := p.Concurrency; c != nil && c.Resolved {
+			what = fmt.Sprintf("its turn in the concurrency group %s, then %s", c.Group, what)
 		}
 		return Wait{Job: j.Key, For: what, Since: j.Since, Who: "a job when it ends, or whoever may cancel one"}, true
 	case Running:

@@ -66,7 +66,8 @@ const maxTold = 32
 // newer than f: an older fact changes nothing.
 func (e *Engine) reported(ctx context.Context, f journal.Fact, b pipeline.JobFact) (*told, error) {
 	k := e.told[b.RunID]
-	if k == nil || f.Type == pipeline.FactRunCreated || k.run.Attempt != b.Attempt {
+	known := k != nil && (b.JobID == "" || k.run.Job(b.JobID) != nil) // a group may have made it since
+	if !known || f.Type == pipeline.FactRunCreated || k.run.Attempt != b.Attempt {
 		r, err := e.Store.Load(ctx, b.RunID)
 		if err != nil {
 			return nil, err

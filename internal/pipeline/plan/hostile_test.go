@@ -44,8 +44,8 @@ func TestTooMuchIsRefusedWithASentence(t *testing.T) {
 		deep[fmt.Sprintf(".github/workflows/%d.yml", i)] = call(fmt.Sprintf("./.github/workflows/%d.yml", i+1))
 	}
 	wide := head
-	for i := range 20 {
-		wide += job(fmt.Sprintf("j%d", i), "strategy: {matrix: {a: "+numbers(100)+"}}, ")
+	for i := range 41 {
+		wide += job(fmt.Sprintf("j%d", i), "strategy: {matrix: {a: "+numbers(250)+"}}, ")
 	}
 	many := head
 	for i := range 60 {
@@ -62,7 +62,7 @@ func TestTooMuchIsRefusedWithASentence(t *testing.T) {
 		"matrix over 256":      {head + job("a", "strategy: {matrix: {a: "+numbers(257)+"}}, "), "the matrix of job a has 257 combinations; it may have 256", nil},
 		"matrix of 1000^4":     {head + job("a", "strategy: {matrix: {a: "+numbers(1000)+", b: "+numbers(1000)+", c: "+numbers(1000)+", d: "+numbers(1000)+"}}, "), "far more than 256", nil},
 		"includes over 256":    {head + job("a", "strategy: {matrix: {include: '${{ fromJSON(format(''[{0}]'', ''"+strings.TrimSuffix(strings.Repeat("{},", 300), ",")+"'')) }}'}}, "), "it may have 256", nil},
-		"2000 jobs":            {wide, "more than 1000 jobs", nil},
+		"10250 jobs":           {wide, "more than 10000 jobs", nil},
 		"cyclic needs":         {head + job("a", "needs: b, ") + job("b", "needs: a, "), "cyclic", nil},
 		"needs itself":         {head + job("a", "needs: a, "), "cyclic", nil},
 		"recursive":            {head + "  a: {uses: ./.github/workflows/r.yml}\n", "calls itself: ci.yml -> .github/workflows/r.yml -> .github/workflows/r.yml", map[string]string{".github/workflows/r.yml": call("./.github/workflows/r.yml")}},

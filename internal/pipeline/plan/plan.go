@@ -11,7 +11,7 @@ import (
 )
 
 // MaxJobs is how many jobs a run may have after its matrices are unfolded.
-const MaxJobs = 1000
+const MaxJobs = 10_000
 
 // MaxMatrix is how many combinations a matrix may have.
 const MaxMatrix = 256

@@ -21,7 +21,7 @@ const (
 	MaxBytes = 512 << 10
 	MaxNodes = 50_000 // after aliases are followed
 	MaxDepth = 100
-	MaxJobs  = 256
+	MaxJobs  = 1000
 	MaxSteps = 1000
 )
 
