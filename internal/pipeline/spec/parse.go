@@ -90,10 +90,31 @@ func JobIDs(content []byte) (ids []string) {
 	return ids
 }
 
-// Check returns what Parse has to say about a file.
+// Check returns what Parse has to say about a file, and warns of what only a
+// server can find out: whether it has the mirrors that the file needs.
 func Check(path string, content []byte) []pipeline.Diagnostic {
-	_, diags := Parse(path, content)
-	return diags
+	w, diags := Parse(path, content)
+	if w == nil {
+		return diags
+	}
+	c := &checker{file: path, diags: diags}
+	for _, j := range w.Jobs {
+		if j.Use != nil && !strings.HasPrefix(j.Use.Path, "./") {
+			c.mirror(j.Use.Pos, j.Use.Path)
+		}
+		for _, s := range j.Steps {
+			if remote.MatchString(s.Uses) {
+				c.mirror(s.Pos, s.Uses)
+			}
+		}
+	}
+	return c.diags
+}
+
+func (c *checker) mirror(p Pos, uses string) {
+	parts := strings.SplitN(uses, "/", 3)
+	repo, _, _ := strings.Cut(parts[0]+"/"+parts[1], "@")
+	c.warnf(p, "uses: %s comes from a mirror on the server, which nothing else fetches: weir mirror add %s URL", uses, repo)
 }
 
 // Refused reports whether any diagnostic is an error.
