@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"compress/gzip"
 	"embed"
-	"fmt"
 	"io"
 	"os"
 	"sync"
@@ -29,37 +28,33 @@ func Main() {
 	jail.Main()
 }
 
-// program is what to run as init: the small program from memory, which starts several times faster, or this binary again.
-var program = sync.OnceValue(func() string {
-	const whole = "/proc/self/exe"
+// program is what to run as init: the small program from memory, which starts several times faster, or nil for this binary again.
+// It stays open as long as this process lives.
+var program = sync.OnceValue(func() *os.File {
 	packed, err := dist.ReadFile("dist/init.gz")
 	if err != nil {
-		return whole
+		return nil
 	}
 	r, err := gzip.NewReader(bytes.NewReader(packed))
 	if err != nil {
-		return whole
+		return nil
 	}
 	fd, err := unix.MemfdCreate("weir-sandbox", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING|unix.MFD_EXEC)
 	if err != nil {
 		fd, err = unix.MemfdCreate("weir-sandbox", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING) // before Linux 6.3
 	}
 	if err != nil {
-		return whole
+		return nil
 	}
-	// Never closed: it is used as long as this process lives.
 	f := os.NewFile(uintptr(fd), "sandbox init")
 	if _, err := io.Copy(f, r); err != nil {
 		f.Close()
-		return whole
+		return nil
 	}
 	const seals = unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix.F_SEAL_WRITE | unix.F_SEAL_SEAL
 	if _, err := unix.FcntlInt(f.Fd(), unix.F_ADD_SEALS, seals); err != nil {
 		f.Close()
-		return whole
+		return nil
 	}
-	held = f
-	return fmt.Sprintf("/proc/self/fd/%d", fd)
+	return f
 })
-
-var held *os.File // keeps the program open

@@ -441,9 +441,16 @@ func spawn(link *os.File, b jail.Boot) (p *os.Process, err error) {
 		attr.Sys.GidMappings = []syscall.SysProcIDMap{{ContainerID: inside(os.Getgid(), b), HostID: os.Getgid(), Size: 1}}
 		attr.Sys.AmbientCaps = jail.SetupCaps
 	}
+	path := "/proc/self/exe"
+	if f := program(); f != nil {
+		// Among the files that are handed over, because the child puts those in order before it executes anything, and does not
+		// look whether it covers another one that is open.
+		path = fmt.Sprintf("/proc/self/fd/%d", len(attr.Files))
+		attr.Files = append(attr.Files, f)
+	}
 	done := make(chan struct{})
 	spawner() <- func() {
-		p, err = os.StartProcess(program(), []string{jail.Name}, attr)
+		p, err = os.StartProcess(path, []string{jail.Name}, attr)
 		close(done)
 	}
 	<-done
