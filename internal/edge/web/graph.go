@@ -280,8 +280,11 @@ type timeline struct {
 }
 
 // covered reports whether the word at the present moment would stand over a tick's.
-func (t timeline) covered(k tick) bool {
-	return t.Now != "" && math.Abs(placeOf(t.Now)-placeOf(k.X)) < 8
+func (t timeline) covered(k tick) bool { return t.near(k, 8) }
+
+// near reports whether a tick is closer to the present moment than a share of the axis.
+func (t timeline) near(k tick, share float64) bool {
+	return t.Now != "" && math.Abs(placeOf(t.Now)-placeOf(k.X)) < share
 }
 
 func (t timeline) nowAnchor() string {

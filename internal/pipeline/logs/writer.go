@@ -229,6 +229,9 @@ func (w *Writer) say(tag byte, text string) {
 	w.now = time.Now().UnixMicro()
 	w.settle()
 	masked := w.mask.flush(w.mask.write(nil, []byte(strings.ReplaceAll(text, "\n", " "))))
+	if len(masked) > flushBytes {
+		masked = append(masked[:flushBytes], " (the rest is left out)"...)
+	}
 	w.emit(tag, masked)
 }
 

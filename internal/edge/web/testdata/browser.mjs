@@ -191,7 +191,10 @@ async function big() {
     return `p50 ${took[60].toFixed(0)} ms, p95 ${took[114].toFixed(0)} ms, longest ${took[119].toFixed(0)} ms`;
   });
   say("fact", { name: "big: frames while scrolling 108,000 pixels", value: frames });
-  await page.waitForTimeout(500);
+  await timed("lines are there after scrolling", () => page.waitForFunction(() => {
+    const e = document.elementFromPoint(innerWidth / 2, innerHeight / 2);
+    return e?.closest(".lines > li, .lines") !== null;
+  }, undefined, { timeout: 20_000 }));
   say("fact", { name: "big: nodes after scrolling", value: String(await page.evaluate(() => document.getElementsByTagName("*").length)) });
   await page.screenshot({ path: `${out}/run-big.png` });
   await timed("list of jobs, page 50", async () => { await page.goto(base + "/runs/run_big?job=job_7&tab=time&page=50", { waitUntil: "load" }); await settled(); });

@@ -25,6 +25,7 @@ class Log {
   private readonly seen: IntersectionObserver;
   private readonly folded = new Map<number, number>(); // groups, by the number of their first line: their last
   private loaded: HTMLElement[] = [];
+  private readonly asking = new WeakMap<HTMLElement, AbortController>();
   private readonly hits = new Set<number>();
 
   constructor(private readonly box: HTMLElement) {
@@ -33,7 +34,10 @@ class Log {
       for (const e of entries) {
         const block = e.target as HTMLElement;
         if (e.isIntersecting) void this.load(block);
-        else block.dataset.away = "1";
+        else {
+          block.dataset.away = "1";
+          this.asking.get(block)?.abort(); // the reader has scrolled past it
+        }
         if (e.isIntersecting) delete block.dataset.away;
       }
       this.forget();
@@ -91,8 +95,10 @@ class Log {
   private async load(block: HTMLElement): Promise<void> {
     if (block.dataset.state) return;
     block.dataset.state = "loading";
+    const ask = new AbortController();
+    this.asking.set(block, ask);
     try {
-      const answer = await fetch(`${this.base}/lines?from=${block.dataset.from}&to=${block.dataset.to}`);
+      const answer = await fetch(`${this.base}/lines?from=${block.dataset.from}&to=${block.dataset.to}`, { signal: ask.signal });
       if (!answer.ok) throw new Error(await answer.text());
       const html = await answer.text();
       const top = block.getBoundingClientRect().bottom < 0 ? block.offsetHeight : -1;
@@ -104,6 +110,11 @@ class Log {
       // What is above the reader must not move what they read; most browsers see to it themselves.
       if (!CSS.supports("overflow-anchor", "auto") && top >= 0 && block.offsetHeight !== top) scrollBy(0, block.offsetHeight - top);
     } catch (error) {
+      if (ask.signal.aborted) {
+        delete block.dataset.state;
+        if (!block.dataset.away) void this.load(block); // the reader came back
+        return;
+      }
       block.textContent = `These lines could not be read. ${error instanceof Error ? error.message : ""} Scroll away and back to try again.`;
       delete block.dataset.state;
     }
