@@ -308,7 +308,7 @@ func (s *Service) holds(ctx context.Context, r *Run) []Wait {
 	var out []Wait
 	for i := range r.Jobs {
 		p := &r.Plan.Jobs[i]
-		if r.Jobs[i].State != Queued || p.Environment == "" || s.Environments == nil {
+		if r.Jobs[i].State != Queued || p.Environment == "" || s.Environments == nil || len(out) == maxWaits {
 			continue
 		}
 		if hold, err := s.Environments.Entry(ctx, r, p.Environment); err == nil && hold != nil {

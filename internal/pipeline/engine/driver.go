@@ -382,10 +382,17 @@ func (d *driver) claimable(r *pipeline.Run) bool {
 
 // may reports which queued jobs of r may start as far as their concurrency groups go: one job of a group runs at a time.
 func (d *driver) may(r *pipeline.Run) func(i int) bool {
-	taken := map[string]bool{}
+	taken, entered := map[string]bool{}, map[string]bool{}
 	return func(i int) bool {
-		if !d.entered(r, i) {
-			return false
+		if environment := r.Plan.Jobs[i].Environment; environment != "" {
+			ok, asked := entered[environment]
+			if !asked {
+				ok = d.entered(r, environment)
+				entered[environment] = ok
+			}
+			if !ok {
+				return false
+			}
 		}
 		c := r.Plan.Jobs[i].Concurrency
 		if c == nil {

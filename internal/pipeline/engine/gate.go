@@ -9,10 +9,9 @@ import (
 	"weir/internal/pipeline/runner"
 )
 
-// entered reports whether job i may enter its environment. A question that cannot be answered is a no; the next pass asks again.
-func (d *driver) entered(r *pipeline.Run, i int) bool {
-	environment := r.Plan.Jobs[i].Environment
-	if environment == "" || d.Environments == nil {
+// entered reports whether jobs of r may enter an environment. A question that cannot be answered is a no; the next pass asks again.
+func (d *driver) entered(r *pipeline.Run, environment string) bool {
+	if d.Environments == nil {
 		return true
 	}
 	ctx, stop := context.WithTimeout(context.Background(), 10*time.Second)
