@@ -27,7 +27,6 @@ type world struct {
 	c       *retention.Collector
 	logs    *logs.Dir
 	entries []pipeline.Entry
-	day     time.Duration
 }
 
 func open(t *testing.T, d *db.DB) *world {

@@ -207,8 +207,9 @@ func TestAKeyTellsTestsOfOtherJobsApart(t *testing.T) {
 		}
 		seen[k] = true
 	}
-	if a.Key("s", "p", "n") != a.Key("s", "p", "n") {
-		t.Error("the same test has two keys")
+	again := Scope{"repo_1", "ci.yml", "test", ""}
+	if got, want := again.Key("s", "p", "n"), a.Key("s", "p", "n"); got != want || len(got) != 32 {
+		t.Errorf("the same test has the keys %s and %s", got, want)
 	}
 }
 
