@@ -61,8 +61,8 @@ generate: ## Make generated files again: pages, reference
 	@$(GO) run ./internal/app/reference docs/reference
 
 .PHONY: bench
-bench: build ## Measure; writes bench/results.tsv
-	@mkdir -p bench && $(GO) build -o bin/bench ./internal/app/bench && bin/bench $(BIN) bench/results.tsv
+bench: deps build ## Measure; writes bench/results.tsv
+	@mkdir -p bench && $(GO) build -o bin/bench ./internal/app/bench && build/with-postgres bin/bench $(BIN) bench/results.tsv
 
 .PHONY: dogfood
 dogfood: build ## Weir's own repository through a running Weir

@@ -101,7 +101,7 @@ func jobs(ctx context.Context, weir string, t *table) error {
 	if err := runsOn(ctx, weir, t, ""); err != nil {
 		return err
 	}
-	if url := os.Getenv("WEIR_BENCH_POSTGRES"); url != "" {
+	if url := os.Getenv("WEIR_TEST_POSTGRES"); url != "" {
 		return runsOn(ctx, weir, t, url)
 	}
 	return nil
