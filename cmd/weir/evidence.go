@@ -37,7 +37,7 @@ weir evidence verify, on any machine.`,
 				}
 				name = strings.ReplaceAll(args[0], "/", "-") + "-" + args[1] + ".tar"
 			case !strings.Contains(image, "@"):
-				return usageError{fmt.Errorf("name a release by SERVICE VERSION or as IMAGE@sha256:...")}
+				return usageError{fmt.Errorf("name a release by SERVICE VERSION or as IMAGE@sha256:<digest>")}
 			}
 			if host, _, ok := strings.Cut(image, "/"); !ok || !strings.ContainsAny(host, ".:") {
 				image = server.Host + "/" + image

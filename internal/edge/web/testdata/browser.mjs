@@ -42,8 +42,8 @@ const look = (vw) => {
     const r = e.getBoundingClientRect();
     if (e.matches("button,.btn,summary,.nav a") && r.width && (r.width < 20 || r.height < 20)) found.push(`small target ${Math.round(r.width)}x${Math.round(r.height)}: ${e.outerHTML.slice(0, 80)}`);
   }
-  const styled = document.querySelectorAll("main [style], .side [style]").length;
-  if (styled) found.push("inline styles: " + styled + " " + document.querySelector("main [style], .side [style]").outerHTML.slice(0, 200));
+  const styled = document.querySelectorAll("main [style]:not(.blk), .side [style]").length;
+  if (styled) found.push("inline styles: " + styled + " " + document.querySelector("main [style]:not(.blk), .side [style]").outerHTML.slice(0, 200));
   const ids = [...document.querySelectorAll("[id]")].map((e) => e.id);
   const twice = ids.filter((x, i) => ids.indexOf(x) !== i);
   if (twice.length) found.push("ids twice: " + twice.join(" "));
