@@ -75,7 +75,7 @@ func kindName(predicate string) string {
 	case strings.Contains(predicate, "test-result"):
 		return "Test result"
 	case strings.Contains(predicate, "verification_summary"):
-		return "Summary"
+		return "Admission"
 	}
 	name := strings.TrimSuffix(predicate, "/v1")
 	name = name[strings.LastIndexByte(name, '/')+1:]

@@ -3,6 +3,7 @@ package web
 import (
 	"context"
 	"io"
+	"strings"
 	"time"
 
 	"weir/internal/guard/identity"
@@ -463,6 +464,37 @@ type Artifact struct {
 	Decisions []Decision
 	Where     []Where
 	Verify    string // the command
+	// Components is what it is made of, by name, from its signed SBOM; Changes
+	// is what differs from the artifact before it, whose tag is Since.
+	Components []Component
+	Changes    []ComponentChange
+	Since      string
+	// Query is what the page was asked to find among the components.
+	Query string
+}
+
+// Component is a library or a file inside an artifact.
+type Component struct{ Kind, Name, Version string }
+
+// ComponentChange is a component that was added (no From), removed (no To) or
+// moved to another version.
+type ComponentChange struct{ Kind, Name, From, To string }
+
+// maxComponents is how many components a page shows.
+const maxComponents = 100
+
+// found are the components that the page was asked for, and how many more match.
+func (a Artifact) found() (show []Component, more int) {
+	for _, c := range a.Components {
+		switch {
+		case !strings.Contains(strings.ToLower(c.Name), strings.ToLower(a.Query)):
+		case len(show) == maxComponents:
+			more++
+		default:
+			show = append(show, c)
+		}
+	}
+	return show, more
 }
 
 // Evidence is one signed statement.

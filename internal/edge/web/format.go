@@ -165,3 +165,20 @@ func difference(a, b float64, unit string) string {
 	}
 	return figure(d, unit)
 }
+
+// words says how a component moved.
+func (c ComponentChange) words() string {
+	cut := func(s string) string {
+		if len(s) > 40 {
+			return s[:12]
+		}
+		return s
+	}
+	switch {
+	case c.From == "":
+		return "added, " + cut(c.To)
+	case c.To == "":
+		return "removed, was " + cut(c.From)
+	}
+	return cut(c.From) + " to " + cut(c.To)
+}

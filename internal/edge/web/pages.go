@@ -173,6 +173,7 @@ func (s *Site) artifact(r *http.Request) (page, error) {
 	if err != nil {
 		return page{}, err
 	}
+	a.Query = strings.TrimSpace(r.URL.Query().Get("q"))
 	return page{title: a.Service + " " + a.Tag, nav: "artifacts", crumbs: []Link{{Text: "Artifacts", Href: "/artifacts"}, {Text: a.Service + " " + a.Version}}, body: artifactPage(a, now())}, nil
 }
 

@@ -86,7 +86,7 @@ func (s *site) post(path string, form url.Values) (*http.Response, string) {
 
 var paths = []string{"/", "/runs", "/runs?repository=checkout&state=failure&branch=x&actor=y&workflow=z", "/runs?repository=search", "/runs/run_1", "/runs/run_1?tab=tests", "/runs/run_1?tab=tests&q=webhook", "/runs/run_1?tab=time",
 	"/runs/run_1?tab=artifacts", "/runs/run_1?tab=summary&job=job_integration_2_3", "/runs/run_1?q=chunked", "/runs/run_1?line=12", "/tests/4f2a9c01", "/runs/run_1?job=job_e2e", "/rollouts", "/rollouts/rollout_live", "/changes", "/changes?state=all", "/changes/change_1",
-	"/artifacts", "/artifacts/artifact_1", "/audit", "/audit?entry=entry_c", "/jump?q=checkout"}
+	"/artifacts", "/artifacts/artifact_1", "/artifacts/artifact_1?q=text", "/audit", "/audit?entry=entry_c", "/jump?q=checkout"}
 
 func TestPagesReadWithoutScript(t *testing.T) {
 	s := open(t)
@@ -95,7 +95,7 @@ func TestPagesReadWithoutScript(t *testing.T) {
 		"/runs/run_1":             {"Move to Go 1.26.8", "1 error in integration 2/3", "--- FAIL: TestWebhook_ReplayWindow", "What it waits for"},
 		"/rollouts/rollout_live":  {"Baking at 25%", "No regression seen.", "0.12 of 1", "Roll back now", "Why now", "View as table"},
 		"/changes/change_1":       {"One rule blocks this change", "Can help: ines and kofi"},
-		"/artifacts/artifact_1":   {"weir verify localhost:7400", "Provenance", "release.promote"},
+		"/artifacts/artifact_1":   {"weir verify localhost:7400", "Provenance", "release.promote", "What it is made of", "3 components differ", "v0.46.0 to v0.47.0", "removed, was v0.38.0", "added, v0.31.0"},
 		"/audit?entry=entry_c":    {"Inclusion proof", "48,219 entries", "weir.entry/v1"},
 		"/jump?q=checkout":        {"2 matches for"},
 		"/changes":                {"Reserve stock atomically"},
@@ -112,6 +112,21 @@ func TestPagesReadWithoutScript(t *testing.T) {
 				t.Errorf("GET %s does not say %q", path, w)
 			}
 		}
+	}
+}
+
+func TestComponentsOfAnArtifactAreFoundByName(t *testing.T) {
+	s := open(t)
+	row := "<code>std</code>"
+	if _, body := s.get("/artifacts/artifact_1"); !strings.Contains(body, row) {
+		t.Errorf("the page does not list %s", row)
+	}
+	_, body := s.get("/artifacts/artifact_1?q=X/Text")
+	if strings.Contains(body, row) || strings.Count(body, "golang.org/x/text") < 2 {
+		t.Error("the page does not list x/text alone")
+	}
+	if _, body := s.get("/artifacts/artifact_1?q=nosuch"); !strings.Contains(body, "No component has that in its name.") {
+		t.Error("the page does not say that nothing matches")
 	}
 }
 

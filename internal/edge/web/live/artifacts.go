@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"weir/internal/artifact"
+	"weir/internal/base/fault"
 	"weir/internal/deploy"
 	"weir/internal/edge/web"
 	"weir/internal/guard/identity"
@@ -47,6 +48,9 @@ func (d *Data) Artifact(ctx context.Context, id string) (web.Artifact, error) {
 			kind = r.MediaType
 		}
 		v.Referrers = append(v.Referrers, web.Referrer{Digest: r.Digest, Type: kind, Size: r.Size})
+	}
+	if err := d.made(ctx, a.Artifact, &v); err != nil {
+		return v, err
 	}
 	decisions, err := d.Policy.Decisions(ctx, a.Digest)
 	if err != nil {
@@ -157,4 +161,34 @@ func pageOf(id string) string {
 		return "/artifacts/" + id
 	}
 	return ""
+}
+
+// made tells what an artifact is made of and how that differs from the one before.
+func (d *Data) made(ctx context.Context, a artifact.Artifact, v *web.Artifact) error {
+	_, now, err := d.Config.Artifact.Components(ctx, a.ID)
+	if fault.Is(err, fault.NotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, c := range now {
+		v.Components = append(v.Components, web.Component{Kind: c.Kind, Name: c.Name, Version: c.Version})
+	}
+	id, err := d.Config.Artifact.Before(ctx, a)
+	if fault.Is(err, fault.NotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	earlier, before, err := d.Config.Artifact.Components(ctx, id)
+	if err != nil {
+		return err
+	}
+	v.Since = earlier.Tag
+	for _, c := range artifact.Compare(before, now) {
+		v.Changes = append(v.Changes, web.ComponentChange(c))
+	}
+	return nil
 }
