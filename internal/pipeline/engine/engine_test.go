@@ -161,6 +161,7 @@ type world struct {
 	runner  *fake
 	real    runner.Runner // instead of the fake
 	checks  *checks
+	deaf    bool // nobody reports checks
 	outputs *outputs
 	builds  builds
 	ledger  []string
@@ -210,6 +211,9 @@ func (w *world) start(store pipeline.Store) (stop func()) {
 	}
 	if w.real != nil {
 		p.Runner = w.real
+	}
+	if w.deaf {
+		p.Checks = nil
 	}
 	if w.doors != nil {
 		p.Environments = w.doors
@@ -437,6 +441,33 @@ func TestAChangeIsGuardedByTheTargetBranch(t *testing.T) {
 	w.checked("evil ci.yml/test", "failure")
 	if len(w.outputs.got) != 0 {
 		t.Errorf("a change handed over %v", w.outputs.got)
+	}
+}
+
+// The follower of facts reads the run when it hears of it, and may be late: the run is over by then, and the facts of its jobs
+// come afterwards.
+func TestALateReportEndsAsTheRunDid(t *testing.T) {
+	w := newWorld(t, dbtest.SQLite(t))
+	w.repo["r1"] = map[string]string{file: workflow("push", "bad fail", "good ok", "after bad|ok")}
+	w.deaf = true
+	stop := w.start(w.rows)
+	w.push("", "r1")
+	w.until("the run", ended(1))
+	stop()
+	w.deaf = false
+	defer w.start(w.rows)()
+	w.until("all facts to be followed", func([]pipeline.Run) bool {
+		var open int64
+		err := w.db.QueryRow(t.Context(), `select (select count(*) from fact where position is null) + (select max(position) from fact) -
+			coalesce((select position from journal_cursor where name = 'pipeline/checks'), 0)`).Scan(&open)
+		return err == nil && open == 0
+	})
+	for name, want := range map[string]string{"bad": "failure", "good": "success", "after": "skipped"} {
+		w.checks.mu.Lock()
+		if got := w.checks.last["r1 ci.yml/"+name]; got != want {
+			t.Errorf("check %s is %s in the end; want %s", name, got, want)
+		}
+		w.checks.mu.Unlock()
 	}
 }
 
