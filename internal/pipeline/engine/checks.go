@@ -27,18 +27,7 @@ func (e *Engine) report(ctx context.Context, f journal.Fact) error {
 		return nil // what somebody or a clock starts says nothing about whether the revision may go on
 	}
 	switch f.Type {
-	case pipeline.FactRunCreated:
-	case pipeline.FactJobStarted, pipeline.FactJobFinished:
-		if b.Job == b.JobName && b.JobState != pipeline.Failure { // one job, one check: the fact says it all
-			name := path.Base(b.Workflow) + "/" + b.JobName
-			if k := e.told[b.RunID]; k != nil {
-				// The run may have been read when it was further than this fact, and its end reported: what is
-				// reported now is older, so the end has to be reported again.
-				delete(k.last, name)
-			}
-			return e.Checks.Report(ctx, pipeline.Check{RepositoryID: b.RepositoryID, Revision: b.Revision, Name: name, Base: base(b.Trust, b.Base),
-				RunID: b.RunID, JobID: b.JobID, State: checkState(b.JobState), Summary: b.JobReason, At: f.Time})
-		}
+	case pipeline.FactRunCreated, pipeline.FactJobStarted, pipeline.FactJobFinished:
 	default:
 		return nil
 	}

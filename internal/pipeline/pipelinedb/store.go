@@ -216,7 +216,14 @@ func (s *Store) Update(ctx context.Context, id pipeline.RunID, entry pipeline.En
 
 // Load implements pipeline.Store.
 func (s *Store) Load(ctx context.Context, id pipeline.RunID) (pipeline.Run, error) {
-	return load(ctx, s.db, id)
+	for range 100 {
+		r, err := load(ctx, s.db, id)
+		// Outside of a transaction the rows of the jobs are read after that of the run, whose plan grows with them.
+		if err != nil || len(r.Jobs) <= len(r.Plan.Jobs) {
+			return r, err
+		}
+	}
+	return pipeline.Run{}, fmt.Errorf("load run %s: it has more jobs than its plan", id)
 }
 
 // Active implements pipeline.Store.

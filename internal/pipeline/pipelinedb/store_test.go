@@ -228,3 +228,40 @@ func TestTheSameRevisionUnderANewBaseRunsAgainAndOnlyOnce(t *testing.T) {
 		}
 	})
 }
+
+// A run may get jobs while it is read.
+func TestARunIsReadWithAPlanForEachOfItsJobs(t *testing.T) {
+	dbtest.Each(t, func(t *testing.T, d *db.DB) {
+		s := open(t, d)
+		r := create(t, s, sample("r1", "", 0))
+		grown := make(chan error)
+		go func() {
+			for range 60 {
+				if err := s.Update(t.Context(), r.ID, pipeline.Entry{Actor: "a", Action: "b", Subject: string(r.ID)}, func(r pipeline.Run) (pipeline.Run, error) {
+					k := id.New("k")
+					r.Plan.Rev++
+					r.Plan.Jobs = append(r.Plan.Jobs, pipeline.JobPlan{Key: k, JobID: k})
+					r.Jobs = append(r.Jobs, pipeline.Job{ID: pipeline.JobID(id.New("job")), Key: k, State: pipeline.Waiting, Since: now, Rev: 1})
+					return r, nil
+				}); err != nil {
+					grown <- err
+					return
+				}
+			}
+			close(grown)
+		}()
+		for {
+			select {
+			case err := <-grown:
+				if r := load(t, s, r.ID); err != nil || len(r.Jobs) != 62 || len(r.Plan.Jobs) != 62 {
+					t.Errorf("%d jobs and %d plans in the end, %v; want 62", len(r.Jobs), len(r.Plan.Jobs), err)
+				}
+				return
+			default:
+				if r := load(t, s, r.ID); len(r.Jobs) > len(r.Plan.Jobs) {
+					t.Fatalf("%d jobs and %d plans", len(r.Jobs), len(r.Plan.Jobs))
+				}
+			}
+		}
+	})
+}
