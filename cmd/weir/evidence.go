@@ -46,7 +46,10 @@ weir evidence verify, on any machine.`,
 			if output == "" {
 				output = name
 			}
-			o.Token = cl.Token
+			o.Token = g.token
+			if strings.HasPrefix(image, server.Host+"/") { // a token that was kept for this server is no other registry's business
+				o.Token = cl.Token
+			}
 			if err := app.ExportEvidence(cmd.Context(), image, output, o); err != nil {
 				return err
 			}
@@ -88,7 +91,7 @@ weir evidence verify, on any machine.`,
 // imageOf finds the image of a release.
 func imageOf(cmd *cobra.Command, cl *client.Client, service, version string) (string, error) {
 	var all []client.Artifact
-	if err := cl.Get(cmd.Context(), "/artifacts", &all); err != nil {
+	if err := cl.Get(cmd.Context(), "/artifacts?"+url.Values{"service": {service}, "limit": {"200"}}.Encode(), &all); err != nil {
 		return "", err
 	}
 	for _, a := range all {

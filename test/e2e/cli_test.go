@@ -2,6 +2,8 @@ package e2e
 
 import (
 	"encoding/json"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -128,6 +130,20 @@ func TestCommandLineShowsDecidesAndProves(t *testing.T) {
 	refuses(t, "a release that is not there", errs, code, 3, "There is no release 9.9.9 of tiny")
 	_, errs, code = w.cli("author", "evidence", "tiny", "1.0.0", "--output", archive)
 	refuses(t, "a file that is there", errs, code, 5, "cannot be written")
+
+	// Another registry does not get to see the token that was kept for this server.
+	told := &buffer{}
+	elsewhere := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, q *http.Request) {
+		_, _ = told.Write([]byte(q.Header.Get("Authorization")))
+		rw.Header().Set("WWW-Authenticate", `Basic realm="elsewhere"`)
+		http.Error(rw, "who are you?", http.StatusUnauthorized)
+	}))
+	defer elsewhere.Close()
+	_, errs, code = w.cli("author", "evidence", strings.TrimPrefix(elsewhere.URL, "http://")+"/tiny@"+digest, "--output", archive+"2")
+	refuses(t, "a registry that asks who it is", errs, code, 6, "does not let you read")
+	if told.String() != "" {
+		t.Errorf("another registry was told %q", told)
+	}
 
 	// What it is made of, and how two differ.
 	says(ok("author", "artifact", "components", digest), "std", "library")
