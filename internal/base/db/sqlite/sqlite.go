@@ -13,7 +13,7 @@ import (
 	"path/filepath"
 	"sync"
 
-	"modernc.org/sqlite" // also registers the driver
+	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
 
 	"weir/internal/base/db"
@@ -41,6 +41,14 @@ type request struct {
 
 // Open opens or creates the database file that u names: sqlite:///path/to/weir.db.
 func Open(_ context.Context, u *url.URL) (*db.DB, error) {
+	e, err := start(u)
+	if err != nil {
+		return nil, err
+	}
+	return db.New(e), nil
+}
+
+func start(u *url.URL) (*engine, error) {
 	path := u.Path
 	if u.Opaque != "" {
 		path = u.Opaque
@@ -52,24 +60,26 @@ func Open(_ context.Context, u *url.URL) (*db.DB, error) {
 		return nil, fault.Wrap(fault.Unavailable, err, "The folder of the database %s cannot be made.", path)
 	}
 	dsn := "file:" + (&url.URL{Path: path}).EscapedPath() + "?_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=busy_timeout(5000)&_pragma=foreign_keys(1)"
-	w, err := sql.Open("sqlite", dsn+"&_txlock=immediate")
+	writer, err := connect(dsn+"&_txlock=immediate", true)
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", path, err)
 	}
+	reader, err := connect(dsn+"&_pragma=query_only(1)", false)
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", path, err)
+	}
+	w := sql.OpenDB(writer)
 	w.SetMaxOpenConns(1)
 	if err := w.Ping(); err != nil {
 		w.Close()
 		return nil, fault.Wrap(fault.Unavailable, err, "The database file %s cannot be opened. Check that it is a Weir database and that this user may write it.", path)
 	}
-	r, err := sql.Open("sqlite", dsn+"&_pragma=query_only(1)")
-	if err != nil {
-		w.Close()
-		return nil, fmt.Errorf("open %s: %w", path, err)
-	}
+	r := sql.OpenDB(reader)
 	r.SetMaxOpenConns(8)
+	r.SetMaxIdleConns(8)
 	e := &engine{write: w, read: r, queue: make(chan request, 1024), done: make(chan struct{})}
 	go e.loop()
-	return db.New(e), nil
+	return e, nil
 }
 
 func (e *engine) Name() string               { return "sqlite" }
