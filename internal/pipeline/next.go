@@ -386,16 +386,19 @@ func (r Run) Claim(now time.Time, slots int, epoch int64, may func(i int) bool) 
 			running[r.Plan.Jobs[i].JobID]++
 		}
 	}
-	r.Jobs = slices.Clone(r.Jobs)
 	var actions []Action
 	for i := range r.Jobs {
-		j, p := &r.Jobs[i], &r.Plan.Jobs[i]
+		p := &r.Plan.Jobs[i]
 		if len(actions) == slots {
 			break
 		}
-		if j.State != Queued || p.MaxParallel > 0 && running[p.JobID] >= p.MaxParallel || !may(i) {
+		if r.Jobs[i].State != Queued || p.MaxParallel > 0 && running[p.JobID] >= p.MaxParallel || !may(i) {
 			continue
 		}
+		if len(actions) == 0 {
+			r.Jobs = slices.Clone(r.Jobs)
+		}
+		j := &r.Jobs[i]
 		running[p.JobID]++
 		j.set(now, Running, "")
 		a := Attempt{Number: len(j.Attempts) + 1, State: Running, Epoch: epoch, Started: now}

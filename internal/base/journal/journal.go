@@ -140,16 +140,23 @@ func (j *Journal) sequence(ctx context.Context, l lease.Lease) (n int, err error
 }
 
 // Follow calls handle with every fact after the stored cursor of name, in
-// order, until ctx ends. The cursor moves after handle returned nil, so handle
-// may see a fact again after a crash and must be idempotent. A handle that
-// returns an error is called again, later and later: an error means "not now",
-// never "not wanted". Only one replica follows under a name at a time.
+// order, until ctx ends. The cursor is stored a moment after handle returned
+// nil, for many facts at once, so handle sees some facts again after a crash and
+// must be idempotent. A handle that returns an error is called again, later and
+// later: an error means "not now", never "not wanted". Only one replica follows
+// under a name at a time.
 func (j *Journal) Follow(ctx context.Context, name string, handle func(context.Context, Fact) error) error {
 	sequenced, cancel := j.db.Subscribe(topicSequenced)
 	defer cancel()
+	c := cursor{j: j, name: name}
+	defer func() {
+		if err := c.store(context.WithoutCancel(ctx)); err != nil {
+			slog.WarnContext(ctx, "cursor not stored; some facts will be handled again", "follower", name, "error", err)
+		}
+	}()
 	pause := time.Duration(0)
 	for {
-		n, err := j.follow(ctx, name, handle)
+		n, err := c.follow(ctx, handle)
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
@@ -166,43 +173,80 @@ func (j *Journal) Follow(ctx context.Context, name string, handle func(context.C
 			pause = 0
 			continue
 		}
+		wait := poll
+		if c.done > c.stored {
+			wait = max(time.Until(c.since.Add(storeAfter)), 0)
+		}
+		timer := time.NewTimer(wait)
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
 		case <-sequenced:
-		case <-time.After(poll):
+		case <-timer.C:
 		}
+		timer.Stop()
 	}
 }
 
-func (j *Journal) follow(ctx context.Context, name string, handle func(context.Context, Fact) error) (int, error) {
-	var cursor int64
-	err := j.db.QueryRow(ctx, "select position from journal_cursor where name = ?", name).Scan(&cursor)
-	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+const (
+	// storeAfter and storeFacts bound how much a follower handles again after a crash.
+	storeAfter = 100 * time.Millisecond
+	storeFacts = 200
+)
+
+// cursor is how far a follower has come. What is stored of it may be behind.
+type cursor struct {
+	j      *Journal
+	name   string
+	loaded bool
+	done   int64 // position of the last fact handled
+	stored int64
+	since  time.Time // when done went beyond stored
+}
+
+func (c *cursor) follow(ctx context.Context, handle func(context.Context, Fact) error) (int, error) {
+	if !c.loaded {
+		err := c.j.db.QueryRow(ctx, "select position from journal_cursor where name = ?", c.name).Scan(&c.stored)
+		if err != nil && !errors.Is(err, sql.ErrNoRows) {
+			return 0, err
+		}
+		c.loaded, c.done = true, c.stored
+	}
+	facts, err := c.j.After(ctx, c.done, storeFacts)
+	if err != nil {
 		return 0, err
 	}
-	facts, err := j.After(ctx, cursor, 200)
-	if err != nil || len(facts) == 0 {
-		return 0, err
-	}
-	done := 0
+	n := 0
 	for _, f := range facts {
 		if err = handle(ctx, f); err != nil {
 			err = fmt.Errorf("%s %s at %d: %w", f.Type, f.Subject, f.Position, err)
 			break
 		}
-		cursor = f.Position
-		done++
+		if c.done == c.stored {
+			c.since = time.Now()
+		}
+		c.done = f.Position
+		n++
 	}
-	if done == 0 {
-		return 0, err
+	if c.done-c.stored >= storeFacts || c.done > c.stored && time.Since(c.since) >= storeAfter {
+		err = errors.Join(err, c.store(context.WithoutCancel(ctx)))
 	}
-	werr := j.db.Write(context.WithoutCancel(ctx), func(tx *db.Tx) error {
+	return n, err
+}
+
+// store keeps the cursor. It never goes back, also if another replica has taken over.
+func (c *cursor) store(ctx context.Context) error {
+	if c.done == c.stored {
+		return nil
+	}
+	err := c.j.db.Write(ctx, func(tx *db.Tx) error {
 		_, err := tx.Exec(ctx, `insert into journal_cursor (org, name, position) values ('default', ?, ?)
-			on conflict (name) do update set position = excluded.position`, name, cursor)
+			on conflict (name) do update set position = excluded.position where journal_cursor.position < excluded.position`, c.name, c.done)
 		return err
 	})
-	return done, errors.Join(err, werr)
+	if err == nil {
+		c.stored = c.done
+	}
+	return err
 }
 
 // After returns up to limit sequenced facts after a position.

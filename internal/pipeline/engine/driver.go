@@ -243,12 +243,15 @@ func (d *driver) move(ctx, jobs context.Context, id pipeline.RunID, change func(
 		}
 		places := map[pipeline.JobID]runner.Place{}
 		next, actions := next.Next(now, d.language(ctx, &next))
-		next, gone, err := d.displaceJobs(ctx, jobs, prev, next, now)
-		if err != nil {
-			return err
+		if fresh := ready(&prev, &next); len(fresh) > 0 {
+			var gone, more []pipeline.Action
+			var err error
+			if next, gone, err = d.displaceJobs(ctx, jobs, next, now, fresh); err != nil {
+				return err
+			}
+			next, more = next.Next(now, d.language(ctx, &next)) // those that gave way may end the run
+			actions = append(append(actions, gone...), more...)
 		}
-		next, more := next.Next(now, d.language(ctx, &next)) // those that gave way may end the run
-		actions = append(append(actions, gone...), more...)
 		if d.turn(id) && d.cfg.Room() == nil {
 			var starts []pipeline.Action
 			next, starts = next.Claim(now, anyNumber, d.lease.Epoch, d.reserve(&next, places))

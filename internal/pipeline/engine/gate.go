@@ -25,9 +25,9 @@ func (d *driver) entered(r *pipeline.Run, environment string) bool {
 
 // displaceJobs lets jobs that have just become ready take the place of older ones of their concurrency groups: one of a group runs,
 // and the newest waits. It returns r without those of its own that gave way.
-func (d *driver) displaceJobs(ctx, jobs context.Context, prev, r pipeline.Run, now time.Time) (pipeline.Run, []pipeline.Action, error) {
+func (d *driver) displaceJobs(ctx, jobs context.Context, r pipeline.Run, now time.Time, ready map[string][]int) (pipeline.Run, []pipeline.Action, error) {
 	var actions []pipeline.Action
-	for group, fresh := range ready(&prev, &r) {
+	for group, fresh := range ready {
 		cancel := r.Plan.Jobs[fresh[len(fresh)-1]].Concurrency.CancelInProgress
 		keep := []pipeline.JobID{r.Jobs[fresh[len(fresh)-1]].ID}
 		if held := d.held(&r, group); !held && !cancel {

@@ -94,6 +94,8 @@ type batch struct {
 	files  []string
 	blob   bytes.Buffer
 	raw    int64
+	buf    []byte // of the file that is packed
+	packed []byte
 }
 
 var encoder = must(zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithWindowSize(1<<20)))
@@ -138,9 +140,12 @@ func (b *batch) add(ctx context.Context, s segment) error {
 
 // pack cuts a file into chunks of whole lines. A line that a crash cut short is ended.
 func (b *batch) pack(s segment, in io.Reader, f *fold) error {
-	buf := make([]byte, 0, chunkBytes)
+	if b.buf == nil {
+		b.buf = make([]byte, 0, chunkBytes+1) // and an end for a line that has none
+	}
+	buf := b.buf[:0]
 	for over := false; !over || len(buf) > 0; {
-		n, err := io.ReadFull(in, buf[len(buf):cap(buf)])
+		n, err := io.ReadFull(in, buf[len(buf):chunkBytes])
 		buf = buf[:len(buf)+n]
 		switch {
 		case err == io.EOF || err == io.ErrUnexpectedEOF:
@@ -161,9 +166,9 @@ func (b *batch) pack(s segment, in io.Reader, f *fold) error {
 			f.take(line[:len(line)-1])
 		}
 		k.Lines = f.out.Lines + 1 - k.Line
-		stored := encoder.EncodeAll(buf[:cut], nil)
-		k.Stored = int64(len(stored))
-		b.blob.Write(stored)
+		b.packed = encoder.EncodeAll(buf[:cut], b.packed[:0])
+		k.Stored = int64(len(b.packed))
+		b.blob.Write(b.packed)
 		b.chunks = append(b.chunks, k)
 		b.raw += k.Bytes
 		rest := copy(buf[:cap(buf)], buf[cut:])

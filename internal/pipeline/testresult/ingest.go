@@ -14,6 +14,7 @@ import (
 	"path"
 	"regexp"
 	"strings"
+	"sync"
 	"time"
 
 	"weir/internal/base/blob"
@@ -138,9 +139,17 @@ func (r *Reader) log(ctx context.Context, c *Collector, run pipeline.RunID, job 
 	return nil
 }
 
+// readers are used again: the buffer is larger than most logs.
+var readers = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, 256<<10) }}
+
 // eachLine calls take for each line with its number, without its end.
 func eachLine(r io.Reader, take func(line []byte, n int64)) error {
-	in := bufio.NewReaderSize(r, 256<<10)
+	in := readers.Get().(*bufio.Reader)
+	in.Reset(r)
+	defer func() {
+		in.Reset(nil)
+		readers.Put(in)
+	}()
 	for n := int64(1); ; n++ {
 		line, err := in.ReadSlice('\n')
 		for errors.Is(err, bufio.ErrBufferFull) { // longer than any line that says what became of a test

@@ -156,7 +156,8 @@ func TestHostileJobReachesNothing(t *testing.T) {
 			t.Error("a checkout left the workspace")
 		}
 	})
-	left, _ := os.ReadDir(filepath.Join(r.cfg.Data, "work"))
+	r.trash.remove(true)
+	left, _ := os.ReadDir(filepath.Join(r.cfg.Data, "work", "gone"))
 	if len(left) != 0 {
 		t.Errorf("%d workspaces are left", len(left))
 	}

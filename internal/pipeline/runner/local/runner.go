@@ -44,6 +44,8 @@ type Runner struct {
 	mu       sync.Mutex
 	jobs     map[*job]func(error) // what runs, and how to end it
 	watching bool
+
+	trash trash
 }
 
 // New returns a runner. What earlier processes left in the work folder is removed: their jobs run again elsewhere.
@@ -62,7 +64,8 @@ func New(cfg Config) (*Runner, error) {
 	if err := remove(work); err != nil {
 		return nil, fmt.Errorf("clean work folder: %w", err)
 	}
-	if err := os.MkdirAll(work, 0o700); err != nil {
+	gone := filepath.Join(work, "gone")
+	if err := os.MkdirAll(gone, 0o700); err != nil {
 		return nil, fmt.Errorf("make work folder: %w", err)
 	}
 	if cfg.Least == 0 {
@@ -71,7 +74,7 @@ func New(cfg Config) (*Runner, error) {
 	if cfg.Free == nil {
 		cfg.Free = freeBytes(cfg.Data)
 	}
-	return &Runner{cfg: cfg, stages: defaultStages, jobs: map[*job]func(error){}}, nil
+	return &Runner{cfg: cfg, stages: defaultStages, jobs: map[*job]func(error){}, trash: trash{dir: gone}}, nil
 }
 
 // remove is RemoveAll that also gets rid of folders without write permission, as Go's module cache makes them.
@@ -99,7 +102,7 @@ func (r *Runner) Run(ctx context.Context, rj runner.Job, h runner.Host, log *log
 		return res, fmt.Errorf("make workspace: %w", err)
 	}
 	defer func() {
-		if err := remove(dir); err != nil {
+		if err := r.trash.put(dir); err != nil {
 			slog.WarnContext(ctx, "workspace not removed", "dir", dir, "error", err)
 		}
 	}()

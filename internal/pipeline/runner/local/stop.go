@@ -71,19 +71,22 @@ func (j *job) stop(ctx context.Context, proc *confine.Proc) (unwatch func() bool
 	})
 }
 
-// watch ends the biggest job while the disk is nearly full. It runs as long as there are jobs.
+// watch removes what jobs left behind, and ends the biggest job while the disk is nearly full. It runs as long as there are jobs or
+// what they left.
 func (r *Runner) watch() {
 	tick := time.NewTicker(500 * time.Millisecond)
 	defer tick.Stop()
 	for range tick.C {
+		free := r.cfg.Free()
+		left := r.trash.holds()
 		r.mu.Lock()
-		if len(r.jobs) == 0 {
+		if len(r.jobs) == 0 && left == 0 {
 			r.watching = false
 			r.mu.Unlock()
 			return
 		}
-		free := r.cfg.Free()
-		if free >= r.cfg.Least {
+		r.trash.empty(time.Now(), len(r.jobs) == 0 || free < 2*r.cfg.Least)
+		if free >= r.cfg.Least || left > 0 || len(r.jobs) == 0 {
 			r.mu.Unlock()
 			continue
 		}
