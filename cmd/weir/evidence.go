@@ -46,10 +46,7 @@ weir evidence verify, on any machine.`,
 			if output == "" {
 				output = name
 			}
-			o.Token = g.token
-			if strings.HasPrefix(image, server.Host+"/") { // a token that was kept for this server is no other registry's business
-				o.Token = cl.Token
-			}
+			o.Token = g.tokenFor(image)
 			if err := app.ExportEvidence(cmd.Context(), image, output, o); err != nil {
 				return err
 			}

@@ -61,7 +61,8 @@ func verifyCommand(g *globals) *cobra.Command {
 		Use: "verify IMAGE@DIGEST", Short: "Prove where an image comes from, without trusting the server", Args: cobra.ExactArgs(1),
 		Long: `Prove the chain from commit to image. It uses the registry, to fetch bytes and
 evidence, and a trusted_root.json that you got earlier from somebody you trust. No
-account, no database and no other service is asked.
+database and no other service is asked. A registry that lets nobody read without an
+account gets the token of weir login or --token.
 
 Without --trusted-root, trusted_root.json in the current folder is used.`,
 		Example: "  weir verify 127.0.0.1:7400/checkout@sha256:... --trusted-root trusted_root.json\n  weir verify --registry http://127.0.0.1:7400 checkout@sha256:... --trusted-root trusted_root.json",
@@ -79,7 +80,7 @@ Without --trusted-root, trusted_root.json in the current folder is used.`,
 			if err != nil {
 				return err
 			}
-			o.Token = g.token
+			o.Token = g.tokenFor(image)
 			rep, err := app.Verify(cmd.Context(), image, raw, o)
 			if err != nil {
 				return err

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -49,6 +50,15 @@ func (g *globals) client() *client.Client {
 		token = saved.Token // A token is never sent to another server than it was saved for.
 	}
 	return client.New(server, token)
+}
+
+// tokenFor is the token for the registry that an image names: one that was kept for a server is no other registry's business.
+func (g *globals) tokenFor(image string) string {
+	cl := g.client()
+	if u, err := url.Parse(cl.Server); err == nil && strings.HasPrefix(image, u.Host+"/") {
+		return cl.Token
+	}
+	return g.token
 }
 
 func first(values ...string) string {

@@ -68,7 +68,9 @@ type LogConf struct {
 
 // RegistryConf says who reads images.
 type RegistryConf struct {
-	AnonymousPull bool `yaml:"anonymous_pull" doc:"Whether images and their evidence can be read without a token." default:"true"`
+	AnonymousPull bool         `yaml:"anonymous_pull" doc:"Whether images and their evidence can be read without a token." default:"false"`
+	Readable      []string     `yaml:"readable" doc:"Repositories that every job may pull from, such as base/**: base images and tools."`
+	Access        []AccessConf `yaml:"access" doc:"Who may do what, by repository. The first entry that names somebody for what is asked counts; where there is none, roles do."`
 }
 
 // KeepConf says how long things are kept.
@@ -90,7 +92,6 @@ func Default() Config {
 		Host:     HostConf{Start: true},
 		Limits:   LimitsConf{Push: 256 << 20, FreeDisk: 512 << 20},
 		Log:      LogConf{Level: "info", Format: "text"},
-		Registry: RegistryConf{AnonymousPull: true},
 		Keep:     KeepConf{Logs: 90, Artifacts: 90, Releases: 400, Newest: 10, Caches: 20 << 30, CacheFloor: 1 << 30},
 	}
 }
@@ -138,6 +139,9 @@ func (c *Config) finish() error {
 	}
 	if c.Keep.Newest < 1 || c.Keep.Newest > 100_000 {
 		return fault.New(fault.Invalid, "keep.newest_runs must be from 1 to 100000, not %d.", c.Keep.Newest)
+	}
+	if err := c.Registry.access().Check(); err != nil {
+		return err
 	}
 	if c.Runner.Slots < 0 || c.Runner.Slots > 1024 {
 		return fault.New(fault.Invalid, "runner.slots must be from 0 to 1024, not %d.", c.Runner.Slots)

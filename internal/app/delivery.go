@@ -64,6 +64,9 @@ func (s *System) attest(ctx context.Context, st evidence.Statement) error {
 // it is gone.
 func (s *System) keepHost(ctx context.Context) error {
 	for {
+		if err := s.letHostPull(ctx); err != nil && ctx.Err() == nil {
+			slog.ErrorContext(ctx, "the host has no token to pull images with", "error", err)
+		}
 		if err := s.startHost(ctx); err != nil && ctx.Err() == nil {
 			slog.ErrorContext(ctx, "no host process", "error", err)
 		}

@@ -353,7 +353,7 @@ func (d *demo) verify(ctx context.Context) error {
 		return err
 	}
 	image := u.Host + "/checkout@" + d.rep.Good.Digest
-	rep, err := Verify(ctx, image, d.sys.evidence.TrustedRoot().JSON(), VerifyOptions{Insecure: true, Confined: !d.sys.Config.Runner.Unconfined})
+	rep, err := Verify(ctx, image, d.sys.evidence.TrustedRoot().JSON(), VerifyOptions{Token: d.tokens["maintainer"], Insecure: true, Confined: !d.sys.Config.Runner.Unconfined})
 	if err != nil {
 		return err
 	}

@@ -42,7 +42,7 @@ func RunHost(ctx context.Context, o HostOptions) error {
 	}
 	h, err := host.New(host.Config{
 		Dir: dir, Socket: socketPath(dir, "host.sock"), Registry: o.Registry,
-		Token:  func(context.Context) (string, error) { return o.Token, nil },
+		Token:  pullToken(dir, o.Token),
 		Verify: verifyImage(trust), Unconfined: o.Unconfined,
 	})
 	if err != nil {

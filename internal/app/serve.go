@@ -8,8 +8,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-
-	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -22,10 +20,8 @@ import (
 	"weir/internal/base/part"
 	"weir/internal/edge/agentd"
 	"weir/internal/edge/api"
-	"weir/internal/edge/ocid"
 	"weir/internal/edge/web"
 	"weir/internal/edge/web/live"
-	"weir/internal/guard/identity"
 	"weir/internal/guard/policy"
 	"weir/internal/guard/policy/rules"
 )
@@ -113,13 +109,7 @@ func (s *System) Run(ctx context.Context, l net.Listener, out io.Writer) error {
 func (s *System) handler(ready *atomic.Bool) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/git/", s.gitd)
-	mux.Handle("/v2/", ocid.New(ocid.Config{Registry: s.registry, Authenticate: s.registryActor, AnonymousPull: s.Config.Registry.AnonymousPull,
-		Authorize: func(ctx context.Context, access ocid.Access, _ string) error {
-			if access == ocid.Pull {
-				return identity.Check(ctx, "registry.pull", "default")
-			}
-			return identity.Check(ctx, "registry.push", "default")
-		}}))
+	mux.Handle("/v2/", s.registryHandler())
 	mux.Handle("/api/", api.New(api.Config{Release: Release, Instance: s.Instance.ID, URL: s.Config.URL, Accounts: s.accounts, Catalog: s.catalog, Source: s.source, Secrets: s.secrets, Mirrors: mirrors{s.mirrors},
 		LandRules: rules.All()[policy.ActionLand], Pipeline: s.pipeline, Artifact: s.artifact, Evidence: s.evidence, Ledger: s.ledger, Policy: s.policy, Delivery: deliveryAPI{s}}))
 	mux.Handle("/agent/", agentd.New(agentd.Config{Pool: pool{s.agents}, Authenticate: s.accounts.Authenticate}))
@@ -139,17 +129,6 @@ func (s *System) handler(ready *atomic.Bool) http.Handler {
 	})
 	mux.Handle("/", s.pages())
 	return mux
-}
-
-// registryActor reads the token that registry clients send as a password.
-func (s *System) registryActor(r *http.Request) (identity.Actor, error) {
-	token, bearer := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
-	if _, password, ok := r.BasicAuth(); ok {
-		token = password
-	} else if !bearer {
-		return identity.Anonymous, nil
-	}
-	return s.accounts.Authenticate(r.Context(), token)
 }
 
 func (s *System) metrics() http.Handler {

@@ -71,8 +71,12 @@ type System struct {
 	mirrors  *mirror.Store
 	artifact *artifact.Service
 	registry *registry.Registry
-	gitd     *gitd.Handler
-	agents   *remote.Pool
+	runs     *pipelinedb.Store
+	hostTold bool // used by keepHost alone: the host's token is good
+
+	jobTokens identity.JobTokens
+	gitd      *gitd.Handler
+	agents    *remote.Pool
 	delivery
 
 	parts []part.Service
@@ -237,6 +241,10 @@ func (s *System) openPipeline(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	s.runs = rows
+	if s.jobTokens, err = identity.OpenJobTokens(s.data.join("keys", "job.key")); err != nil {
+		return err
+	}
 	s.registry = registry.New(s.db, artifacts, registry.Limits{})
 	s.artifact = artifact.NewService(s.artifactRows(), artifacts, s.registry, s.evidence, authorize)
 	specs := specs{s.catalog}
@@ -257,7 +265,7 @@ func (s *System) openPipeline(ctx context.Context) error {
 		DB: s.db, Journal: s.journal, Store: rows, Keeper: pipelineengine.Keeper{Blobs: bytes, Rows: rows, CacheMost: int64(s.Config.Keep.Caches), CacheFloor: int64(s.Config.Keep.CacheFloor)}, Repository: s.git,
 		Refs: refs{s.source, s.git, s.catalog}, Schedules: &pipelinedb.Schedules{DB: s.db}, Settings: settings{s.secrets}, Mirrors: s.mirrors, Environments: environments{s},
 		Checks: checks{s.source}, Builds: build.Planner{Catalog: specs, Source: commits{s.source, s.git}, Versions: artifactdb.Versions{DB: s.db}},
-		Outputs: s.artifact, Runner: runner, Fleet: s.agents, Logs: dir,
+		Outputs: s.artifact, Runner: runner, Fleet: s.agents, Logs: dir, Registry: s.jobRegistry,
 	})
 	tests := testdb.New(s.db)
 	garbage := s.retention(rows, bytes, archive)

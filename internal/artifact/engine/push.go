@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path"
-	"strings"
 
 	"weir/internal/artifact"
 	"weir/internal/artifact/image"
@@ -32,14 +30,7 @@ func (e *Engine) spec(ctx context.Context, i artifact.Intake) (s artifact.Spec, 
 
 // repository is where the images of a service are kept.
 func repository(s artifact.Spec) (string, error) {
-	name := strings.ToLower(s.RepositoryName)
-	if path.Base(name) != strings.ToLower(s.Service) {
-		name += "/" + strings.ToLower(s.Service)
-	}
-	if !artifact.ValidRepository(name) {
-		return "", fault.New(fault.Invalid, "%q cannot name a repository of the registry; rename the repository or the service to letters, digits, dots and dashes", name)
-	}
-	return name, nil
+	return artifact.RegistryName(s.RepositoryName, s.Service)
 }
 
 // push layers the bytes and puts the image into the registry, under its digest

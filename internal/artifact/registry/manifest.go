@@ -166,7 +166,7 @@ func (r *Registry) tag(ctx context.Context, tx *db.Tx, repository, t, digest str
 	case found && now.Immutable:
 		return artifact.Refuse(artifact.Denied, fault.Conflict, "the release tag %s of %s names %s and never moves; push under another tag", t, repository, now.Digest)
 	}
-	return r.rows.SetTag(ctx, tx, repository, t, artifactdb.Tag{Digest: digest, Immutable: releaseTag.MatchString(t)}, time.Now())
+	return r.rows.SetTag(ctx, tx, repository, t, artifactdb.Tag{Digest: digest, Immutable: artifact.IsReleaseTag(t)}, time.Now())
 }
 
 // DeleteManifest removes a tag, or a manifest with its tags.

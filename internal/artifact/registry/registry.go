@@ -20,7 +20,6 @@ import (
 	"fmt"
 	"hash"
 	"io"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -64,9 +63,6 @@ func New(d *db.DB, blobs blob.Store, l Limits) *Registry {
 
 // MaxManifest is the largest manifest that may be put.
 func (r *Registry) MaxManifest() int64 { return r.limits.Manifest }
-
-// releaseTag is the form of tags that never move: semantic version and commit.
-var releaseTag = regexp.MustCompile(`^\d+\.\d+\.\d+-[0-9a-f]{7,40}$`)
 
 // Blob describes a blob of a repository.
 func (r *Registry) Blob(ctx context.Context, repository, digest string) (artifact.Descriptor, error) {

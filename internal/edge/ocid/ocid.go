@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -44,14 +45,7 @@ type Registry interface {
 }
 
 // Access is a kind of request on a repository.
-type Access string
-
-// The kinds of access.
-const (
-	Pull   Access = "pull"
-	Push   Access = "push"
-	Delete Access = "delete"
-)
+type Access = artifact.Access
 
 // Config wires the handler.
 type Config struct {
@@ -101,7 +95,7 @@ func (h handler) ServeHTTP(w http.ResponseWriter, q *http.Request) {
 		refuse(w, q, artifact.Refuse(artifact.NameInvalid, fault.Invalid, "%q cannot name a repository; use lower-case letters, digits, dots, dashes and slashes", repository))
 		return
 	}
-	if !h.may(w, q, access(q.Method), repository) {
+	if !h.may(w, q, access(q.Method, kind), repository) {
 		return
 	}
 	switch kind {
@@ -130,14 +124,17 @@ func parse(path string) (repository, kind, rest string) {
 	return m[1], m[2], m[3]
 }
 
-func access(method string) Access {
-	switch method {
-	case http.MethodGet, http.MethodHead:
-		return Pull
-	case http.MethodDelete:
-		return Delete
+// access is what a request needs. An upload is the business of who may push, also to look at it or to give it up.
+func access(method, kind string) Access {
+	switch {
+	case kind == "uploads":
+		return artifact.Push
+	case method == http.MethodGet || method == http.MethodHead:
+		return artifact.Pull
+	case method == http.MethodDelete:
+		return artifact.Delete
 	}
-	return Push
+	return artifact.Push
 }
 
 // may answers a request that it does not let through.
@@ -156,7 +153,7 @@ func (h handler) may(w http.ResponseWriter, q *http.Request, a Access, repositor
 
 func (h handler) allowed(ctx context.Context, a Access, repository string) error {
 	if identity.From(ctx).Kind == identity.Nobody {
-		if a == Pull && h.AnonymousPull {
+		if a == artifact.Pull && h.AnonymousPull {
 			return nil
 		}
 		return artifact.Refuse(artifact.Unauthorized, fault.Denied, "sign in first")
@@ -236,7 +233,7 @@ func (h handler) startUpload(w http.ResponseWriter, q *http.Request, repository 
 		}
 		// Who may not read the other repository gets the answer of one without
 		// the blob, and so learns nothing.
-		if artifact.ValidRepository(from) && h.allowed(q.Context(), Pull, from) == nil {
+		if artifact.ValidRepository(from) && h.allowed(q.Context(), artifact.Pull, from) == nil {
 			mounted, err := h.Registry.Mount(q.Context(), repository, from, digest)
 			if err != nil {
 				refuse(w, q, err)
@@ -343,6 +340,9 @@ func (h handler) putManifest(w http.ResponseWriter, q *http.Request, repository,
 		return
 	}
 	tags := q.URL.Query()["tag"]
+	if slices.ContainsFunc(append(tags, reference), artifact.IsReleaseTag) && !h.may(w, q, artifact.Tag, repository) {
+		return
+	}
 	m, err := h.Registry.PutManifest(q.Context(), repository, reference, q.Header.Get("Content-Type"), raw, tags...)
 	if err != nil {
 		refuse(w, q, err)

@@ -18,6 +18,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
+	"weir/internal/artifact"
 	"weir/internal/artifact/artifactdb"
 	"weir/internal/artifact/registry"
 	"weir/internal/base/blob/dir"
@@ -57,7 +58,7 @@ func serve(t *testing.T, anonymous bool) string {
 		},
 		Authorize: func(ctx context.Context, a ocid.Access, repository string) error {
 			who := identity.From(ctx).ID
-			if who == "ann" || who == "bob" && a == ocid.Pull && strings.HasPrefix(repository, "shop/") {
+			if who == "ann" || who == "bob" && a == artifact.Pull && strings.HasPrefix(repository, "shop/") {
 				return nil
 			}
 			return fault.New(fault.Denied, "%s may not %s %s", who, a, repository)

@@ -177,6 +177,7 @@ func (s *Accounts) Bootstrap(ctx context.Context) (link string, err error) {
 	if err != nil {
 		return "", err
 	}
+	accounts = slices.DeleteFunc(accounts, func(a Account) bool { return a.Kind != User }) // a host's account signs nobody in
 	system := With(ctx, System("setup"))
 	switch {
 	case len(accounts) == 0:

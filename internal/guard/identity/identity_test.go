@@ -23,13 +23,14 @@ func TestEachRoleMayDoItsOwnAndNothingElse(t *testing.T) {
 	write := []string{"repository.push", "change.open", "change.review", "change.land", "run.rerun", "run.cancel", "run.start"}
 	may := map[string][]string{
 		identity.Developer:  write,
-		identity.Maintainer: append([]string{"secret.write", "variable.write", "mirror.write", "repository.create", "rollout.pause", "rollout.promote", "rollout.rollback"}, write...),
+		identity.Maintainer: append([]string{"registry.push", "registry.delete", "secret.write", "variable.write", "mirror.write", "repository.create", "rollout.pause", "rollout.promote", "rollout.rollback"}, write...),
 		identity.Approver:   {"release.approve", "change.review", "rollout.pause", "rollout.rollback"},
-		identity.Auditor:    {"ledger.read", "evidence.read", "user.read"},
+		identity.Auditor:    {"ledger.read", "evidence.read", "user.read", "registry.hold"},
 		identity.Admin: {"user.create", "user.read", "user.roles", "token.create", "repository.create", "ledger.read", "evidence.read",
-			"rollout.pause", "rollout.rollback", "system.read", "secret.write", "variable.write", "mirror.write"},
+			"rollout.pause", "rollout.rollback", "system.read", "secret.write", "variable.write", "mirror.write",
+			"agent.manage", "garbage.collect", "registry.delete", "registry.hold", "registry.manage"},
 	}
-	all := map[string]bool{"registry.push": true, "no.such_action": true}
+	all := map[string]bool{"registry.tag": true, "no.such_action": true}
 	for _, actions := range may {
 		for _, a := range actions {
 			all[a] = true

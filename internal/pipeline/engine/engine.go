@@ -56,6 +56,8 @@ type Parts struct {
 	Runner       runner.Runner
 	Fleet        runner.Fleet // nil: Runner alone, with Config.Slots
 	Logs         *logs.Dir
+	// Registry gives an attempt its access to images; nil gives none.
+	Registry func(run pipeline.RunID, job pipeline.JobID, attempt int) runner.Registry
 }
 
 // Engine is a part.Service.

@@ -43,6 +43,8 @@ type API struct {
 	key   []byte
 	token string
 
+	registry http.Handler // nil if the job has none
+
 	mu      sync.Mutex
 	uploads map[string]*upload // by id
 	files   map[string]string  // staged downloads: id to path
@@ -67,12 +69,22 @@ func New(h runner.Host, run, job, dir string) (*API, error) {
 	return a, nil
 }
 
+// WithRegistry lets the job reach Weir's registry through this API.
+func (a *API) WithRegistry(r runner.Registry) *API {
+	a.registry = registry(r)
+	return a
+}
+
 // Close removes what is staged.
 func (a *API) Close() error { return os.RemoveAll(a.dir) }
 
 // Env is what clients look for, given the URL under which the API is served.
 func (a *API) Env(url string) map[string]string {
-	return map[string]string{"ACTIONS_RESULTS_URL": url + "/", "ACTIONS_RUNTIME_URL": url + "/", "ACTIONS_CACHE_URL": url + "/", "ACTIONS_RUNTIME_TOKEN": a.token, "ACTIONS_CACHE_SERVICE_V2": "true"}
+	env := map[string]string{"ACTIONS_RESULTS_URL": url + "/", "ACTIONS_RUNTIME_URL": url + "/", "ACTIONS_CACHE_URL": url + "/", "ACTIONS_RUNTIME_TOKEN": a.token, "ACTIONS_CACHE_SERVICE_V2": "true"}
+	if a.registry != nil {
+		env["WEIR_REGISTRY"] = strings.TrimPrefix(strings.TrimPrefix(url, "http://"), "https://")
+	}
+	return env
 }
 
 // jwt is a token in the form that clients take apart: they read from it which run and job they belong to.
@@ -113,6 +125,10 @@ func (a *API) signed(r *http.Request, verb, id string) bool {
 func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if id, ok := strings.CutPrefix(r.URL.Path, "/blobs/weir/"); ok {
 		a.blob(w, r, id)
+		return
+	}
+	if strings.HasPrefix(r.URL.Path, "/v2/") && a.registry != nil {
+		a.registry.ServeHTTP(w, r)
 		return
 	}
 	method, ok := strings.CutPrefix(r.URL.Path, "/twirp/github.actions.results.api.v1.")

@@ -28,8 +28,16 @@ type Job struct {
 	Inputs       string            // the inputs context, a JSON object; "" for none
 	Vars         map[string]string // the vars context
 	Secrets      map[string]string // the secrets context; never stored, never for a run of an untrusted change
+	Registry     Registry          // Weir's own, as this job may use it
 	// Cancel is closed when the job shall stop and clean up after itself; nil if nobody can ask for that.
 	Cancel <-chan struct{} `json:"-"`
+}
+
+// Registry is where a job finds images. The token is the password for any user name, is good for what this job may do, and dies with
+// the attempt. Runners use it for the job; the job's code gets at it only through the job API.
+type Registry struct {
+	URL   string `json:"url,omitempty"` // of the server: "https://weir.example.com"
+	Token string `json:"token,omitempty"`
 }
 
 // Checkout says what of the repository a job wants in its workspace.

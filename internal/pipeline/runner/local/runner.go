@@ -183,7 +183,7 @@ func (j *job) sandbox(ctx context.Context) (*confine.Sandbox, error) {
 		if err != nil {
 			return nil, fmt.Errorf("open job API: %w", err)
 		}
-		j.api = api
+		j.api = api.WithRegistry(j.Registry)
 	}
 	spec := confine.Spec{Serve: j.api, Dir: j.dir, ReadWrite: []string{j.cache}, ReadOnly: j.readOnly, Network: cfg.Network, Unconfined: cfg.Unconfined, Limits: cfg.Limits}
 	if cfg.OnEgress != nil {
