@@ -85,6 +85,7 @@ type Intake struct {
 type Progress struct {
 	Repository   string     `json:"repository,omitempty"` // in the registry
 	Digest       string     `json:"digest,omitempty"`
+	MediaType    string     `json:"media_type,omitempty"` // of the manifest; "" is an image
 	ImageSize    int64      `json:"image_size,omitempty"`
 	ManifestSize int64      `json:"manifest_size,omitempty"`
 	ConfigDigest string     `json:"config_digest,omitempty"`

@@ -2,6 +2,7 @@ package artifact
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -22,7 +23,7 @@ func Describe(mediaType string, b []byte) Descriptor {
 
 // Image describes the manifest of what was pushed.
 func (i Intake) Image() Descriptor {
-	return Descriptor{MediaType: MediaManifest, Digest: i.Progress.Digest, Size: i.Progress.ManifestSize}
+	return Descriptor{MediaType: cmp.Or(i.Progress.MediaType, MediaManifest), Digest: i.Progress.Digest, Size: i.Progress.ManifestSize}
 }
 
 // Attach pushes the bundle of ev as a referrer of subject and returns the

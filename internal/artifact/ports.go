@@ -49,10 +49,16 @@ type Spec struct {
 	RepositoryName string   // of the source: "shop/checkout" or "checkout"
 	Path           string   // of the service inside the repository; "" or "." is all of it
 	Go             string   // package to build, relative to Path; or
-	Static         string   // folder to serve, relative to Path
+	Static         string   // folder to serve, relative to Path; or
+	Layout         string   // OCI image layout, a folder or a tar relative to Path
+	Make           string   // command that makes the layout; "" if it is there
+	From           string   // artifact of the run that holds the layout; "" if it is in the workspace
 	Command        []string // arguments after the binary
 	ConfigDigest   string   // of what the environments give the service
 }
+
+// Built reports whether a release job here makes the service's image.
+func (s Spec) Built() bool { return s.Go != "" || s.Static != "" || s.Layout != "" }
 
 // Catalog is what is needed of the declared services.
 type Catalog interface {

@@ -144,17 +144,7 @@ func (p *parser) service(at, name string, s Service) Declared {
 	}
 	s.Artifact.Keep.AtLeastReleases = cmpOr(s.Artifact.Keep.AtLeastReleases, 10)
 	s.Artifact.Keep.AtLeastDays = cmpOr(s.Artifact.Keep.AtLeastDays, 400)
-	if s.Artifact.Build.Go != "" && s.Artifact.Build.Static != "" {
-		p.at(key("artifact.build"), "build needs exactly one kind, not both go and static")
-	}
-	if pkg := s.Artifact.Build.Go; pkg != "" && pkg != "." && !strings.HasPrefix(pkg, "./") {
-		p.at(key("artifact.build.go"), "go must be a package inside the service's path, such as ./cmd/app, not %q", pkg)
-	}
-	for _, v := range []string{s.Artifact.Build.Go, s.Artifact.Build.Static} {
-		if strings.Contains(v, "..") || strings.ContainsAny(v, " \t\n'\"$`;&|<>\\") {
-			p.at(key("artifact.build"), "%q is not a path inside the service", v)
-		}
-	}
+	p.build(key("artifact.build"), s.Artifact.Build)
 	if len(s.Run) > 1 {
 		p.at(key("run"), "run has %d workloads; only one is run yet", len(s.Run))
 	}

@@ -1,5 +1,7 @@
 package pipeline
 
+import "slices"
+
 // Plan is what a run will do: the workflow with its matrix unfolded, for one event. It is stored with the run, so that an
 // upgrade or a later change of the file does not alter a run that has begun.
 type Plan struct {
@@ -119,6 +121,7 @@ type Build struct {
 	Service   string            `json:"service"`
 	ServiceID string            `json:"service_id"`
 	Version   string            `json:"version"`
+	Before    []StepPlan        `json:"before,omitempty"` // between the checkout and the script
 	Script    string            `json:"script"`
 	Env       map[string]string `json:"env,omitempty"`
 	Output    string            `json:"output"` // file, relative to the workspace
@@ -129,10 +132,10 @@ type Build struct {
 func ReleaseJob(b Build, needs []string) JobPlan {
 	return JobPlan{
 		Key: b.Job, JobID: b.Job, Name: "Release " + b.Service + " " + b.Version, Needs: needs, If: "!failure() && !cancelled()", TimeoutMinutes: 60,
-		Steps: []StepPlan{
-			{Name: "Check out the revision", Uses: "checkout"},
-			{Name: "Build " + b.Service, Run: b.Script, Shell: "bash", Env: b.Env},
-		},
+		Steps: slices.Concat(
+			[]StepPlan{{Name: "Check out the revision", Uses: "checkout"}}, b.Before,
+			[]StepPlan{{Name: "Build " + b.Service, Run: b.Script, Shell: "bash", Env: b.Env}},
+		),
 		Build: &b,
 	}
 }

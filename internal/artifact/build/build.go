@@ -11,7 +11,9 @@ import (
 	_ "embed"
 	"fmt"
 	"path"
+	"strconv"
 	"strings"
+	"time"
 
 	"weir/internal/artifact"
 	"weir/internal/artifact/version"
@@ -43,7 +45,7 @@ func (p Planner) Plan(ctx context.Context, repositoryID, revision string) ([]pip
 	var tags []artifact.GitTag
 	var builds []pipeline.Build
 	for _, s := range specs {
-		if s.Go == "" && s.Static == "" {
+		if !s.Built() {
 			continue
 		}
 		if tags == nil {
@@ -55,7 +57,11 @@ func (p Planner) Plan(ctx context.Context, repositoryID, revision string) ([]pip
 		if err != nil {
 			return nil, err
 		}
-		b, err := Of(s, v)
+		commit, err := p.Source.Commit(ctx, repositoryID, revision)
+		if err != nil {
+			return nil, fmt.Errorf("read commit %s: %w", revision, err)
+		}
+		b, err := Of(s, v, commit.Time)
 		if err != nil {
 			return nil, err
 		}
@@ -131,15 +137,21 @@ tar -rf "$out" -C "$stage" .weir-serve
 //go:embed site.go.txt
 var siteServer string
 
-// Of is the build of one service.
-func Of(s artifact.Spec, version string) (pipeline.Build, error) {
+// Of is the build of one service. commit is the revision's time, which tools that
+// are asked for reproducible output take for now.
+func Of(s artifact.Spec, version string, commit time.Time) (pipeline.Build, error) {
 	dir, err := inside(s, "path", s.Path)
 	if err != nil {
 		return pipeline.Build{}, err
 	}
 	b := pipeline.Build{
 		Job: "release-" + s.Service, Service: s.Service, ServiceID: s.ServiceID, Version: version, Output: ".weir/out/" + s.Service,
-		Env: map[string]string{"WEIR_PATH": dir, "WEIR_OUTPUT": ".weir/out/" + s.Service, "WEIR_VERSION": version},
+		Env: map[string]string{"WEIR_PATH": dir, "WEIR_OUTPUT": ".weir/out/" + s.Service, "WEIR_VERSION": version,
+			"SOURCE_DATE_EPOCH": strconv.FormatInt(commit.Unix(), 10)},
+	}
+	if s.Layout != "" {
+		err := fromLayout(&b, s)
+		return b, err
 	}
 	if s.Go != "" {
 		pkg, err := inside(s, "artifact.build.go", s.Go)

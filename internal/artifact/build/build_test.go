@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"weir/internal/artifact"
 	"weir/internal/artifact/artifactdb"
@@ -107,7 +108,7 @@ func TestSeveralServicesHaveTheirOwnTags(t *testing.T) {
 
 func TestPathsOutsideTheRepositoryAreRefused(t *testing.T) {
 	for _, s := range []artifact.Spec{{Service: "a", Go: "../x"}, {Service: "a", Go: "/etc"}, {Service: "a", Static: "a/../../b"}, {Service: "a", Path: "..", Go: "."}} {
-		if _, err := build.Of(s, "1.0.0"); !fault.Is(err, fault.Invalid) || !strings.Contains(fault.Sentence(err), "is not a path inside the repository") {
+		if _, err := build.Of(s, "1.0.0", time.Unix(0, 0)); !fault.Is(err, fault.Invalid) || !strings.Contains(fault.Sentence(err), "is not a path inside the repository") {
 			t.Errorf("Of(%+v) = %v; want it refused", s, err)
 		}
 	}
@@ -128,7 +129,7 @@ func TestScriptsBuildWhatTheyPromise(t *testing.T) {
 	}
 	run := func(s artifact.Spec) string {
 		t.Helper()
-		b, err := build.Of(s, "1.4.0")
+		b, err := build.Of(s, "1.4.0", time.Unix(0, 0))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -52,6 +52,11 @@ func (e *Engine) push(ctx context.Context, i artifact.Intake) (outcome, error) {
 	if err != nil {
 		return outcome{}, fmt.Errorf("read commit %s: %w", i.Output.Revision, err)
 	}
+	progress := artifact.Progress{Repository: repo, ConfigDigest: s.ConfigDigest,
+		Signer: provenance.Signer(e.Signer.Issuer(), s.RepositoryName, run.Workflow, run.Ref), Author: commit.Author, CommitTime: commit.Time}
+	if s.Layout != "" {
+		return e.pushLayout(ctx, i, s, progress)
+	}
 	img, err := e.layer(ctx, i, s, commit)
 	if err != nil {
 		return outcome{}, err
@@ -72,10 +77,8 @@ func (e *Engine) push(ctx context.Context, i artifact.Intake) (outcome, error) {
 	if _, err := e.Images.PutManifest(ctx, repo, img.Digest, artifact.MediaManifest, img.Manifest); err != nil {
 		return outcome{}, fmt.Errorf("push manifest of %s: %w", repo, err)
 	}
-	return outcome{next: artifact.Pushed, progress: artifact.Progress{
-		Repository: repo, Digest: img.Digest, ImageSize: img.Size(), ManifestSize: int64(len(img.Manifest)), ConfigDigest: s.ConfigDigest,
-		Signer: provenance.Signer(e.Signer.Issuer(), s.RepositoryName, run.Workflow, run.Ref), Author: commit.Author, CommitTime: commit.Time,
-	}}, nil
+	progress.Digest, progress.ImageSize, progress.ManifestSize = img.Digest, img.Size(), int64(len(img.Manifest))
+	return outcome{next: artifact.Pushed, progress: progress}, nil
 }
 
 // layer builds the image of i into temporary files.
@@ -85,15 +88,19 @@ func (e *Engine) layer(ctx context.Context, i artifact.Intake, s artifact.Spec, 
 		return image.Image{}, fmt.Errorf("open output %s: %w", i.Stored, err)
 	}
 	defer rc.Close()
-	dir := e.Dir
-	if dir == "" {
-		dir = os.TempDir()
-	}
+	dir := e.temporary()
 	in := image.Input{Name: s.Service, Command: s.Command, Revision: i.Output.Revision, Version: i.Output.Version, Source: e.source(s), Created: c.Time}
 	if s.Static != "" {
 		return image.FromFiles(dir, in, rc)
 	}
 	return image.FromBinary(dir, in, seekReader{rc}, size)
+}
+
+func (e *Engine) temporary() string {
+	if e.Dir == "" {
+		return os.TempDir()
+	}
+	return e.Dir
 }
 
 // source is the URL of a service's repository. It is a name below the issuer,

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"weir/internal/artifact"
+	"weir/internal/artifact/layout"
 	"weir/internal/artifact/provenance"
 	"weir/internal/artifact/sbom"
 	"weir/internal/guard/evidence"
@@ -106,6 +107,13 @@ func (e *Engine) sbom(ctx context.Context, i artifact.Intake, s artifact.Spec) (
 	}
 	defer rc.Close()
 	about := sbom.Subject{Name: s.Service, Version: i.Output.Version, Digest: i.Progress.Digest, Created: i.Progress.CommitTime}
+	if s.Layout != "" {
+		l, err := layout.Open(s.Service, rc)
+		if err != nil {
+			return nil, err
+		}
+		return sbom.FromLayout(about, l, e.temporary())
+	}
 	if s.Static != "" {
 		return sbom.FromFiles(about, rc)
 	}

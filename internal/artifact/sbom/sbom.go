@@ -1,6 +1,7 @@
 // Package sbom lists what is inside an artifact, as CycloneDX 1.6. A Go binary
-// carries the list of its modules; a folder of files is listed file by file.
-// The same artifact gives the same list, byte for byte.
+// carries the list of its modules; a folder of files is listed file by file; an
+// image is searched for the packages that its layers have installed. The same
+// artifact gives the same list, byte for byte.
 package sbom
 
 import (
@@ -41,22 +42,7 @@ func FromGo(s Subject, binary io.ReaderAt) (json.RawMessage, error) {
 		return nil, fault.Wrap(fault.Invalid, err, "the binary of %s does not list its modules; build it with go build, in module mode", s.Name)
 	}
 	root := "app:" + s.Name
-	list := []cdx.Component{{BOMRef: "std", Type: cdx.ComponentTypeLibrary, Name: "std", Version: strings.TrimPrefix(info.GoVersion, "go"),
-		PackageURL: "pkg:golang/std@" + strings.TrimPrefix(info.GoVersion, "go")}}
-	for _, d := range info.Deps {
-		if d.Replace != nil {
-			d = d.Replace
-		}
-		if strings.HasPrefix(d.Path, ".") || strings.HasPrefix(d.Path, "/") {
-			continue // replaced by a folder of the same repository: part of the program itself
-		}
-		url := "pkg:golang/" + d.Path + "@" + d.Version
-		c := cdx.Component{BOMRef: url, Type: cdx.ComponentTypeLibrary, Name: d.Path, Version: d.Version, PackageURL: url}
-		if d.Sum != "" {
-			c.Properties = &[]cdx.Property{{Name: "go:sum", Value: d.Sum}}
-		}
-		list = append(list, c)
-	}
+	list := fromBuildInfo(info)
 	bom := document(s, root, list)
 	bom.Metadata.Component.Properties = &[]cdx.Property{{Name: "go:package", Value: info.Path}, {Name: "go:version", Value: info.GoVersion}}
 	return encode(bom)

@@ -35,7 +35,8 @@ const (
 
 // images is the cache: one folder a digest, made aside and renamed into place when complete.
 //
-//	<digest>/manifest.json   as pulled; its bytes have the digest
+//	<digest>/index.json      as pulled, if the digest is of an index of platforms
+//	<digest>/manifest.json   as pulled; its bytes have the digest, or the one that the index names for this machine
 //	<digest>/config.json     as the manifest names it
 //	<digest>/files.json      every file of root with its hash
 //	<digest>/bundles/N.json  evidence
@@ -132,6 +133,14 @@ func (c *images) open(digest string) (image, error) {
 	if err != nil {
 		return image{}, err
 	}
+	if index, err := os.ReadFile(filepath.Join(dir, "index.json")); err == nil {
+		if sum(index) != digest {
+			return image{}, errors.New("its index has another digest")
+		}
+		if digest, err = platformOf(index); err != nil {
+			return image{}, err
+		}
+	}
 	if sum(raw) != digest {
 		return image{}, errors.New("its manifest has another digest")
 	}
@@ -220,6 +229,19 @@ func (c *images) pull(ctx context.Context, r protocol.Release) (err error) {
 	if got := sum(raw); got != r.Digest {
 		return corrupt("its manifest has the digest %s", got)
 	}
+	var index []byte
+	switch one, err := platformOf(raw); {
+	case err != nil:
+		return fault.New(fault.Invalid, "The image %s@%s cannot run here: %s. Build it for this platform too.", r.Image, r.Digest, err)
+	case one != "":
+		index = raw
+		if raw, err = c.from.manifest(ctx, r.Image, one); err != nil {
+			return err
+		}
+		if got := sum(raw); got != one {
+			return corrupt("its manifest for this platform has the digest %s", got)
+		}
+	}
 	var m manifest
 	if err := json.Unmarshal(raw, &m); err != nil {
 		return corrupt("its manifest cannot be read (%v)", err)
@@ -300,7 +322,10 @@ func (c *images) pull(ctx context.Context, r protocol.Release) (err error) {
 			return err
 		}
 	}
-	for name, b := range map[string][]byte{"manifest.json": raw, "config.json": config, "files.json": listed} {
+	for name, b := range map[string][]byte{"index.json": index, "manifest.json": raw, "config.json": config, "files.json": listed} {
+		if b == nil {
+			continue
+		}
 		if err := os.WriteFile(filepath.Join(tmp, name), b, 0o600); err != nil {
 			return err
 		}
@@ -572,8 +597,8 @@ func list(dir string) (map[string]file, error) {
 func (i image) command(w protocol.Workload) ([]string, error) {
 	c := i.config.Config
 	argv := slices.Concat(c.Entrypoint, c.Cmd)
-	if len(w.Command) > 0 && len(c.Entrypoint) == 0 {
-		argv = w.Command
+	if len(w.Command) > 0 && c.Labels["dev.weir.kind"] == "" { // images that Weir layers have the command in them
+		argv = slices.Concat(c.Entrypoint, w.Command)
 	}
 	if len(argv) == 0 {
 		return nil, errors.New("the image names no program to run")

@@ -70,7 +70,7 @@ func reason(err error) string {
 }
 
 func (r *registry) manifest(ctx context.Context, image, digest string) ([]byte, error) {
-	res, err := r.get(ctx, "/v2/"+image+"/manifests/"+digest, "application/vnd.oci.image.manifest.v1+json", "application/vnd.docker.distribution.manifest.v2+json")
+	res, err := r.get(ctx, "/v2/"+image+"/manifests/"+digest, "application/vnd.oci.image.manifest.v1+json", "application/vnd.docker.distribution.manifest.v2+json", ociIndex, dockerIndex)
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,259 @@
+package sbom
+
+import (
+	"archive/tar"
+	"cmp"
+	"debug/buildinfo"
+	"encoding/json"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"path"
+	"slices"
+	"strings"
+
+	cdx "github.com/CycloneDX/cyclonedx-go"
+
+	"weir/internal/artifact/layout"
+)
+
+// maxRead bounds the files that are read whole: databases and manifests of packages.
+const maxRead = 32 << 20
+
+// FromLayout lists the packages in every image of a layout: those of Debian and
+// Alpine, of npm and Python, and the modules of Go programs, as they lie in the
+// file tree that the layers make together.
+func FromLayout(s Subject, l *layout.Layout, dir string) (json.RawMessage, error) {
+	var list []cdx.Component
+	for _, img := range l.Images {
+		t := tree{found: map[string]finding{}, inside: map[string]int{}, dir: dir}
+		if err := l.Files(img, t.add); err != nil {
+			return nil, err
+		}
+		list = append(list, t.components()...)
+	}
+	return encode(document(s, "app:"+s.Name, list))
+}
+
+// finding is what one file says.
+type finding struct {
+	packages []pkg
+	distro   string            // "debian-12", of an os-release
+	licence  string            // of the Debian package that the file belongs to
+	locked   map[string]string // of npm's hidden lock file: path of a package to its integrity
+}
+
+// pkg is an installed package.
+type pkg struct {
+	kind, name, version, arch string // kind is that of its package URL
+	licence                   string
+	hash                      cdx.Hash
+	sum                       string // of a Go module
+}
+
+// tree is the file tree of an image as its layers build it up.
+type tree struct {
+	found  map[string]finding // by path
+	inside map[string]int     // how many of them a folder holds
+	dir    string             // for temporary files
+}
+
+// add takes one entry of a layer.
+func (t *tree) add(_ int, e layout.Entry, body io.Reader) error {
+	dir, base := path.Split(e.Path)
+	switch {
+	case base == ".wh..wh..opq":
+		t.remove(path.Clean(dir), false)
+		return nil
+	case strings.HasPrefix(base, ".wh."):
+		t.remove(path.Join(dir, strings.TrimPrefix(base, ".wh.")), true)
+		return nil
+	}
+	mode := e.FileInfo().Mode()
+	if mode.IsDir() {
+		return nil
+	}
+	t.remove(e.Path, true)
+	if !mode.IsRegular() || e.Typeflag == tar.TypeLink {
+		return nil
+	}
+	f, err := t.look(e, body, mode)
+	if err != nil {
+		return err
+	}
+	if f.packages != nil || f.distro != "" || f.licence != "" || f.locked != nil {
+		t.found[e.Path] = f
+		for d := path.Dir(e.Path); ; d = path.Dir(d) {
+			t.inside[d]++
+			if d == "." {
+				break
+			}
+		}
+	}
+	return nil
+}
+
+// remove forgets a file or a folder; with self false only what lies in it.
+func (t *tree) remove(p string, self bool) {
+	if _, ok := t.found[p]; ok && self {
+		t.forget(p)
+	}
+	if t.inside[p] == 0 {
+		return // as good as always
+	}
+	for k := range t.found {
+		if p == "." || strings.HasPrefix(k, p+"/") {
+			t.forget(k)
+		}
+	}
+}
+
+func (t *tree) forget(p string) {
+	delete(t.found, p)
+	for d := path.Dir(p); ; d = path.Dir(d) {
+		t.inside[d]--
+		if d == "." {
+			return
+		}
+	}
+}
+
+// look reads a file that may tell of packages.
+func (t *tree) look(e layout.Entry, body io.Reader, mode fs.FileMode) (finding, error) {
+	for _, r := range readers {
+		if !r.match(e.Path) || e.Size > maxRead {
+			continue
+		}
+		b, err := io.ReadAll(body)
+		if err != nil {
+			return finding{}, err
+		}
+		return r.read(e.Path, b), nil
+	}
+	if mode&0o111 == 0 || e.Size < 4096 || e.Size > 1<<30 {
+		return finding{}, nil
+	}
+	return t.program(e, body)
+}
+
+// program reads the modules of a Go program, if it is one.
+func (t *tree) program(e layout.Entry, body io.Reader) (finding, error) {
+	var magic [4]byte
+	if _, err := io.ReadFull(body, magic[:]); err != nil || string(magic[:]) != "\x7fELF" {
+		return finding{}, nil
+	}
+	f, err := os.CreateTemp(t.dir, "program-")
+	if err != nil {
+		return finding{}, err
+	}
+	defer os.Remove(f.Name())
+	defer f.Close()
+	if _, err := f.Write(magic[:]); err != nil {
+		return finding{}, err
+	}
+	if _, err := io.Copy(f, body); err != nil {
+		return finding{}, err
+	}
+	info, err := buildinfo.Read(f)
+	if err != nil {
+		return finding{}, nil // no Go program
+	}
+	return finding{packages: goPackages(info)}, nil
+}
+
+// components names every package once, in the distribution that it comes from.
+func (t *tree) components() []cdx.Component {
+	distro, integrity, licences := "", map[string]string{}, map[string]string{}
+	for _, p := range slices.Sorted(maps.Keys(t.found)) {
+		f := t.found[p]
+		distro = cmp.Or(distro, f.distro)
+		for at, sum := range f.locked {
+			integrity[path.Join(path.Dir(path.Dir(p)), at)] = sum
+		}
+		if f.licence != "" {
+			licences[path.Base(path.Dir(p))] = f.licence
+		}
+	}
+	var list []cdx.Component
+	for _, at := range slices.Sorted(maps.Keys(t.found)) {
+		for _, p := range t.found[at].packages {
+			if p.kind == "deb" {
+				p.licence = licences[p.name]
+			}
+			if sum := integrity[path.Dir(at)]; p.kind == "npm" && sum != "" {
+				p.hash = subresource(sum)
+			}
+			list = append(list, p.component(distro, at))
+		}
+	}
+	return list
+}
+
+func (p pkg) component(distro, at string) cdx.Component {
+	url := packageURL(p, distro)
+	c := cdx.Component{BOMRef: url, Type: cdx.ComponentTypeLibrary, Name: p.name, Version: p.version, PackageURL: url}
+	if p.hash.Value != "" {
+		c.Hashes = &[]cdx.Hash{p.hash}
+	}
+	if p.sum != "" {
+		c.Properties = &[]cdx.Property{{Name: "go:sum", Value: p.sum}}
+	}
+	c.Licenses = licences(p.licence)
+	if at != "" {
+		c.Evidence = &cdx.Evidence{Occurrences: &[]cdx.EvidenceOccurrence{{Location: "/" + at}}}
+	}
+	return c
+}
+
+func fromBuildInfo(info *buildinfo.BuildInfo) []cdx.Component {
+	var list []cdx.Component
+	for _, p := range goPackages(info) {
+		list = append(list, p.component("", ""))
+	}
+	return list
+}
+
+func goPackages(info *buildinfo.BuildInfo) []pkg {
+	list := []pkg{{kind: "golang", name: "std", version: strings.TrimPrefix(info.GoVersion, "go"), licence: "BSD-3-Clause"}}
+	for _, d := range info.Deps {
+		if d.Replace != nil {
+			d = d.Replace
+		}
+		if strings.HasPrefix(d.Path, ".") || strings.HasPrefix(d.Path, "/") {
+			continue // replaced by a folder of the same repository: part of the program itself
+		}
+		list = append(list, pkg{kind: "golang", name: d.Path, version: d.Version, sum: d.Sum})
+	}
+	return list
+}
+
+func packageURL(p pkg, distro string) string {
+	name := p.name
+	switch p.kind {
+	case "npm":
+		name = strings.Replace(name, "@", "%40", 1)
+	case "pypi":
+		name = strings.ToLower(strings.ReplaceAll(name, "_", "-"))
+	case "deb", "apk":
+		id, _, _ := strings.Cut(distro, "-")
+		if id == "" {
+			id = map[string]string{"deb": "debian", "apk": "alpine"}[p.kind]
+		}
+		url := fmt.Sprintf("pkg:%s/%s/%s@%s", p.kind, id, name, escape(p.version))
+		if p.arch != "" {
+			url += "?arch=" + p.arch
+			if distro != "" {
+				url += "&distro=" + distro
+			}
+		}
+		return url
+	}
+	return "pkg:" + p.kind + "/" + name + "@" + escape(p.version)
+}
+
+// escape writes a version as a package URL needs it.
+func escape(v string) string {
+	return strings.NewReplacer("%", "%25", "?", "%3F", "#", "%23", "@", "%40", " ", "%20").Replace(v)
+}
