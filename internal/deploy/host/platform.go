@@ -30,10 +30,7 @@ type imageIndex struct {
 // is bound to it by its digest.
 func platformOf(raw []byte) (string, error) {
 	var i imageIndex
-	if err := json.Unmarshal(raw, &i); err != nil {
-		return "", err
-	}
-	if i.Manifests == nil && i.MediaType != ociIndex && i.MediaType != dockerIndex {
+	if json.Unmarshal(raw, &i) != nil || i.Manifests == nil && i.MediaType != ociIndex && i.MediaType != dockerIndex {
 		return "", nil
 	}
 	var have []string
