@@ -152,14 +152,18 @@ func (s *System) openGuard(ctx context.Context) (err error) {
 	if s.accounts, err = identity.Open(ctx, s.db, s.record, time.Now); err != nil {
 		return err
 	}
-	authority, err := evidence.OpenAuthority(s.data.join("keys", "evidence"), s.Instance.Issuer, time.Now())
+	keys, err := evidence.OpenKeys(s.data.join("keys", "evidence"), s.Instance.Issuer, s.Config.Identity.SigningKey, time.Now())
 	if err != nil {
 		return err
 	}
-	if s.evidence, err = evidence.New(evidencedb.New(s.db), evidenceLog{s.ledger}, authority, nil); err != nil {
+	if s.evidence, err = evidence.New(evidencedb.New(s.db), evidenceLog{s.ledger}, keys, nil); err != nil {
 		return err
 	}
-	if err := writeFile(s.data.join("trusted_root.json"), s.evidence.TrustedRoot().JSON()); err != nil {
+	s.evidence.Note = func(ctx context.Context, action, subject string, data any) error {
+		return s.db.Write(ctx, func(tx *db.Tx) error { return s.record(ctx, tx, action, subject, data) })
+	}
+	s.evidence.Published = func(root evidence.TrustedRoot) error { return writeFile(s.data.join("trusted_root.json"), root.JSON()) }
+	if err := s.evidence.Published(s.evidence.TrustedRoot()); err != nil {
 		return err
 	}
 	if s.policy, err = policy.New(ctx, s.db, s.ledger, rules.All(), time.Now); err != nil {

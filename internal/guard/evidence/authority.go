@@ -1,6 +1,7 @@
 package evidence
 
 import (
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -18,7 +19,6 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"weir/internal/base/fault"
@@ -27,18 +27,19 @@ import (
 const (
 	authorityYears = 10
 	authorityFile  = "authority.json"
+	newKeys        = ".new-keys-" // begins the name of a folder that is not complete yet
 )
 
-// Authority holds the keys that vouch for a signer: the certificate authority,
-// the timestamp authority and the key of certificate timestamps. Its issuer is
-// fixed when the keys are made and never follows a listen address.
+// Authority holds one generation of the keys that vouch for a signer: the
+// certificate authority, the timestamp authority and the key of certificate
+// timestamps. Its issuer is fixed when the keys are made and never follows a
+// listen address. A generation that was replaced has no private keys any more.
 type Authority struct {
-	issuer  string
-	created time.Time
+	meta authorityMeta
 
 	root, issuing   *x509.Certificate
 	tsaRoot, tsa    *x509.Certificate
-	issuingKey      *ecdsa.PrivateKey
+	issuingKey      crypto.Signer
 	tsaKey, ctKey   *ecdsa.PrivateKey
 	ctLogID         [32]byte
 	ctPublic, keyID string // hex
@@ -46,56 +47,37 @@ type Authority struct {
 
 type authorityMeta struct {
 	Version int       `json:"version"`
+	Number  int       `json:"generation"`
 	Issuer  string    `json:"issuer"`
 	Created time.Time `json:"created"`
-}
-
-// OpenAuthority loads the keys in dir, or makes them when dir does not exist.
-// issuer is an https URL; "" accepts the one that the keys were made for.
-func OpenAuthority(dir, issuer string, now time.Time) (*Authority, error) {
-	issuer = strings.TrimRight(issuer, "/")
-	a, err := loadAuthority(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		if _, statErr := os.Stat(dir); statErr == nil {
-			return nil, fault.New(fault.Invalid, "the signing keys in %s are incomplete; restore the folder from a backup, or move it away to start with new keys that nobody trusts yet", dir)
-		}
-		if err := createAuthority(dir, issuer, now); err != nil {
-			return nil, err
-		}
-		a, err = loadAuthority(dir)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("open signing keys in %s: %w", dir, err)
-	}
-	if issuer != "" && issuer != a.issuer {
-		return nil, fault.New(fault.Conflict, "the configured issuer is %s, but this installation has signed as %s since %s; set the issuer back, because every verifier knows that name",
-			issuer, a.issuer, a.created.Format(time.DateOnly))
-	}
-	return a, nil
+	KMS     string    `json:"kms,omitempty"` // URI of the issuing key, if it is not a file
+	Retired time.Time `json:"retired,omitzero"`
+	Revoked time.Time `json:"revoked,omitzero"` // what it signed from then on is not trusted
+	Reason  string    `json:"reason,omitempty"`
 }
 
 // Issuer is the URL that every certificate names as its issuer.
-func (a *Authority) Issuer() string { return a.issuer }
+func (a *Authority) Issuer() string { return a.meta.Issuer }
 
 // KeyID names the certificate authority's key: "sha256:" and the digest of its public key.
 func (a *Authority) KeyID() string { return a.keyID }
 
-// createAuthority makes all keys in a new folder beside dir and renames it, so
-// that dir exists completely or not at all.
-func createAuthority(dir, issuer string, now time.Time) error {
-	u, err := url.Parse(issuer)
+// createAuthority makes all keys of a generation in a new folder beside dir and
+// renames it, so that dir exists completely or not at all.
+func createAuthority(dir string, m authorityMeta, now time.Time) error {
+	u, err := url.Parse(m.Issuer)
 	if err != nil || u.Scheme != "https" || u.Host == "" {
-		return fault.New(fault.Invalid, "the issuer %q is not a URL like https://weir.example.com; it names this installation in every signature and cannot change later", issuer)
+		return fault.New(fault.Invalid, "the issuer %q is not a URL like https://weir.example.com; it names this installation in every signature and cannot change later", m.Issuer)
 	}
 	if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
 		return fmt.Errorf("make key folder: %w", err)
 	}
-	tmp, err := os.MkdirTemp(filepath.Dir(dir), ".new-keys-")
+	tmp, err := os.MkdirTemp(filepath.Dir(dir), newKeys)
 	if err != nil {
 		return fmt.Errorf("make key folder: %w", err)
 	}
 	defer os.RemoveAll(tmp)
-	if err := writeAuthority(tmp, u, issuer, now); err != nil {
+	if err := writeAuthority(tmp, u, m, now); err != nil {
 		return err
 	}
 	if err := os.Rename(tmp, dir); err != nil {
@@ -107,10 +89,19 @@ func createAuthority(dir, issuer string, now time.Time) error {
 	return syncDir(filepath.Dir(dir))
 }
 
-func writeAuthority(dir string, u *url.URL, issuer string, now time.Time) error {
+func writeAuthority(dir string, u *url.URL, m authorityMeta, now time.Time) error {
+	// The keys of the two roots sign one certificate each and are forgotten.
 	names := []string{"root", "issuing", "tsa-root", "tsa", "ct"}
-	keys := map[string]*ecdsa.PrivateKey{}
+	keys := map[string]crypto.Signer{}
 	for _, n := range names {
+		if n == "issuing" && m.KMS != "" {
+			k, err := openKMS(m.KMS)
+			if err != nil {
+				return err
+			}
+			keys[n] = k
+			continue
+		}
 		k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 		if err != nil {
 			return fmt.Errorf("make key %s: %w", n, err)
@@ -155,7 +146,17 @@ func writeAuthority(dir string, u *url.URL, issuer string, now time.Time) error 
 			return err
 		}
 	}
-	for _, n := range names {
+	ct, err := x509.MarshalPKIXPublicKey(keys["ct"].Public())
+	if err != nil {
+		return fmt.Errorf("encode key ct: %w", err)
+	}
+	if err := writeFile(dir, "ct.pub", pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: ct})); err != nil {
+		return err
+	}
+	for _, n := range privateKeys {
+		if n == "issuing" && m.KMS != "" {
+			continue
+		}
 		der, err := x509.MarshalPKCS8PrivateKey(keys[n])
 		if err != nil {
 			return fmt.Errorf("encode key %s: %w", n, err)
@@ -164,7 +165,8 @@ func writeAuthority(dir string, u *url.URL, issuer string, now time.Time) error 
 			return err
 		}
 	}
-	meta, err := json.MarshalIndent(authorityMeta{1, issuer, now.UTC().Truncate(time.Second)}, "", "  ")
+	m.Version, m.Created = 1, now.UTC().Truncate(time.Second)
+	meta, err := json.MarshalIndent(m, "", "  ")
 	if err != nil {
 		return err
 	}
@@ -183,7 +185,10 @@ func loadAuthority(dir string) (*Authority, error) {
 	if err := json.Unmarshal(raw, &meta); err != nil {
 		return nil, fmt.Errorf("read %s: %w", authorityFile, err)
 	}
-	a := &Authority{issuer: meta.Issuer, created: meta.Created}
+	a := &Authority{meta: meta}
+	if a.meta.Number == 0 {
+		a.meta.Number = 1
+	}
 	for name, to := range map[string]**x509.Certificate{"root": &a.root, "issuing": &a.issuing, "tsa-root": &a.tsaRoot, "tsa": &a.tsa} {
 		der, err := readPEM(dir, name+".crt")
 		if err != nil {
@@ -193,40 +198,95 @@ func loadAuthority(dir string) (*Authority, error) {
 			return nil, fmt.Errorf("read %s.crt: %w", name, err)
 		}
 	}
-	for name, to := range map[string]**ecdsa.PrivateKey{"issuing": &a.issuingKey, "tsa": &a.tsaKey, "ct": &a.ctKey} {
+	if a.ctPublic, err = ctPublic(dir); err != nil {
+		return nil, err
+	}
+	ctDER, err := hex.DecodeString(a.ctPublic)
+	if err != nil {
+		return nil, fmt.Errorf("read ct.pub: %w", err)
+	}
+	a.ctLogID = sha256.Sum256(ctDER)
+	sum := sha256.Sum256(a.issuing.RawSubjectPublicKeyInfo)
+	a.keyID = "sha256:" + hex.EncodeToString(sum[:])
+	if !meta.Retired.IsZero() {
+		return a, nil
+	}
+	return a, a.loadPrivate(dir)
+}
+
+// privateKeys are those that sign as long as the generation is in use.
+var privateKeys = []string{"issuing", "tsa", "ct"}
+
+func (a *Authority) loadPrivate(dir string) error {
+	keys := map[string]*ecdsa.PrivateKey{}
+	for _, name := range privateKeys {
+		if name == "issuing" && a.meta.KMS != "" {
+			continue
+		}
 		if err := checkMode(filepath.Join(dir, name+".key")); err != nil {
-			return nil, err
+			return err
 		}
 		der, err := readPEM(dir, name+".key")
 		if err != nil {
-			return nil, err
+			return err
 		}
 		k, err := x509.ParsePKCS8PrivateKey(der)
 		if err != nil {
-			return nil, fmt.Errorf("read %s.key: %w", name, err)
+			return fmt.Errorf("read %s.key: %w", name, err)
 		}
 		ec, ok := k.(*ecdsa.PrivateKey)
 		if !ok {
-			return nil, fmt.Errorf("read %s.key: not an ECDSA key", name)
+			return fmt.Errorf("read %s.key: not an ECDSA key", name)
 		}
-		*to = ec
+		keys[name] = ec
 	}
-	if !a.issuingKey.PublicKey.Equal(a.issuing.PublicKey) || !a.tsaKey.PublicKey.Equal(a.tsa.PublicKey) {
-		return nil, fault.New(fault.Invalid, "a key in %s does not belong to its certificate; restore the folder from a backup", dir)
+	a.tsaKey, a.ctKey = keys["tsa"], keys["ct"]
+	if a.meta.KMS != "" {
+		k, err := openKMS(a.meta.KMS)
+		if err != nil {
+			return err
+		}
+		a.issuingKey = k
+	} else {
+		a.issuingKey = keys["issuing"]
 	}
-	ctDER, err := x509.MarshalPKIXPublicKey(a.ctKey.Public())
+	if !a.tsaKey.PublicKey.Equal(a.tsa.PublicKey) || !samePublic(a.issuingKey.Public(), a.issuing.PublicKey) {
+		where := dir
+		if a.meta.KMS != "" {
+			where += " or in " + a.meta.KMS
+		}
+		return fault.New(fault.Invalid, "a key in %s does not belong to its certificate; restore the folder from a backup", where)
+	}
+	return nil
+}
+
+func samePublic(a, b crypto.PublicKey) bool {
+	k, ok := a.(interface{ Equal(crypto.PublicKey) bool })
+	return ok && k.Equal(b)
+}
+
+// ctPublic is the key of certificate timestamps, in hexadecimal. Its file
+// outlives the private key.
+func ctPublic(dir string) (string, error) {
+	der, err := readPEM(dir, "ct.pub")
+	if !errors.Is(err, fs.ErrNotExist) {
+		return hex.EncodeToString(der), err
+	}
+	raw, err := readPEM(dir, "ct.key") // keys that were made before ct.pub was
 	if err != nil {
-		return nil, err
+		return "", err
 	}
-	a.ctLogID = sha256.Sum256(ctDER)
-	a.ctPublic = hex.EncodeToString(ctDER)
-	sum := sha256.Sum256(a.issuing.RawSubjectPublicKeyInfo)
-	a.keyID = "sha256:" + hex.EncodeToString(sum[:])
-	return a, nil
+	k, err := x509.ParsePKCS8PrivateKey(raw)
+	ec, ok := k.(*ecdsa.PrivateKey)
+	if err != nil || !ok {
+		return "", fmt.Errorf("read ct.key: not an ECDSA key")
+	}
+	der, err = x509.MarshalPKIXPublicKey(ec.Public())
+	return hex.EncodeToString(der), err
 }
 
 // newCertificate signs t with a fresh serial number.
-func newCertificate(t, parent *x509.Certificate, public any, signer *ecdsa.PrivateKey) (*x509.Certificate, error) {
+func newCertificate(t, parent *x509.Certificate, public any, signer crypto.Signer) (*x509.Certificate, error) {
 	if t.SerialNumber == nil {
 		serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 120))
 		if err != nil {

@@ -235,12 +235,12 @@ func TestSignRefusesWhatItCannotVouchFor(t *testing.T) {
 
 func TestKeysAreMadeOnceAndKeptPrivate(t *testing.T) {
 	dir, now := filepath.Join(t.TempDir(), "data", "keys"), time.Now()
-	first, err := evidence.OpenAuthority(dir, "https://weir.test/", now)
+	first, err := evidence.OpenKeys(dir, "https://weir.test/", "", now)
 	if err != nil {
 		t.Fatal(err)
 	}
-	again, err := evidence.OpenAuthority(dir, "", now.Add(time.Hour))
-	if err != nil || again.KeyID() != first.KeyID() || again.Issuer() != "https://weir.test" {
+	again, err := evidence.OpenKeys(dir, "", "", now.Add(time.Hour))
+	if err != nil || again.Current().KeyID() != first.Current().KeyID() || again.Current().Issuer() != "https://weir.test" {
 		t.Fatalf("second open = %v, %v; want the same keys and issuer", again, err)
 	}
 	files, err := filepath.Glob(filepath.Join(dir, "*"))
@@ -265,8 +265,8 @@ func TestKeysAreMadeOnceAndKeptPrivate(t *testing.T) {
 			}
 		}
 		do(copyDir)
-		if _, err := evidence.OpenAuthority(copyDir, issuer, now); err == nil || !strings.Contains(fault.Sentence(err), say) {
-			t.Errorf("%s: OpenAuthority() = %v; want %q", why, err, say)
+		if _, err := evidence.OpenKeys(copyDir, issuer, "", now); err == nil || !strings.Contains(fault.Sentence(err), say) {
+			t.Errorf("%s: OpenKeys() = %v; want %q", why, err, say)
 		}
 	}
 	refused("another issuer", "has signed as https://weir.test since", func(string) {}, "https://other.test")
@@ -276,8 +276,8 @@ func TestKeysAreMadeOnceAndKeptPrivate(t *testing.T) {
 		os.Rename(filepath.Join(d, "tsa.key"), filepath.Join(d, "issuing.key"))
 		os.WriteFile(filepath.Join(d, "tsa.key"), mustRead(t, filepath.Join(dir, "tsa.key")), 0o600)
 	}, "")
-	if _, err := evidence.OpenAuthority(filepath.Join(t.TempDir(), "k"), "localhost:8080", now); err == nil || !strings.Contains(fault.Sentence(err), "is not a URL like https://weir.example.com") {
-		t.Errorf("OpenAuthority() = %v; want the issuer refused", err)
+	if _, err := evidence.OpenKeys(filepath.Join(t.TempDir(), "k"), "localhost:8080", "", now); err == nil || !strings.Contains(fault.Sentence(err), "is not a URL like https://weir.example.com") {
+		t.Errorf("OpenKeys() = %v; want the issuer refused", err)
 	}
 }
 

@@ -68,39 +68,44 @@ func ParseTrustedRoot(raw []byte) (TrustedRoot, error) {
 	return t, nil
 }
 
-// TrustedRoot is what others need in order to trust a and log.
-func (a *Authority) TrustedRoot(log Log) (TrustedRoot, error) {
-	start := timestamppb.New(a.created.Add(-time.Hour))
-	chain := func(certs ...*x509.Certificate) *pbcommon.X509CertificateChain {
-		c := &pbcommon.X509CertificateChain{}
-		for _, x := range certs {
-			c.Certificates = append(c.Certificates, &pbcommon.X509Certificate{RawBytes: x.Raw})
-		}
-		return c
-	}
+// TrustedRoot is what others need in order to trust all generations of k and log.
+func (k *Keys) TrustedRoot(log Log) (TrustedRoot, error) {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
 	logKey, err := x509.MarshalPKIXPublicKey(log.PublicKey())
 	if err != nil {
 		return TrustedRoot{}, fmt.Errorf("encode log key: %w", err)
 	}
-	ctKey, err := hex.DecodeString(a.ctPublic)
-	if err != nil {
-		return TrustedRoot{}, fmt.Errorf("encode certificate timestamp key: %w", err)
-	}
-	subject := &pbcommon.DistinguishedName{Organization: strings.Join(a.root.Subject.Organization, " "), CommonName: a.root.Subject.CommonName}
-	instance := func(url string, key []byte, kind pbcommon.PublicKeyDetails, id []byte) *pbroot.TransparencyLogInstance {
+	instance := func(url string, key []byte, kind pbcommon.PublicKeyDetails, id []byte, valid *pbcommon.TimeRange) *pbroot.TransparencyLogInstance {
 		return &pbroot.TransparencyLogInstance{BaseUrl: url, HashAlgorithm: pbcommon.HashAlgorithm_SHA2_256,
-			PublicKey: &pbcommon.PublicKey{RawBytes: key, KeyDetails: kind, ValidFor: &pbcommon.TimeRange{Start: start}},
-			LogId:     &pbcommon.LogId{KeyId: id}}
+			PublicKey: &pbcommon.PublicKey{RawBytes: key, KeyDetails: kind, ValidFor: valid}, LogId: &pbcommon.LogId{KeyId: id}}
 	}
-	raw, err := protojson.Marshal(&pbroot.TrustedRoot{
-		MediaType: root.TrustedRootMediaType01,
-		CertificateAuthorities: []*pbroot.CertificateAuthority{{Subject: subject, Uri: a.issuer,
-			CertChain: chain(a.issuing, a.root), ValidFor: &pbcommon.TimeRange{Start: start}}},
-		TimestampAuthorities: []*pbroot.CertificateAuthority{{Subject: subject, Uri: a.issuer + "/timestamps",
-			CertChain: chain(a.tsa, a.tsaRoot), ValidFor: &pbcommon.TimeRange{Start: start}}},
-		Ctlogs: []*pbroot.TransparencyLogInstance{instance(a.issuer+"/certificates", ctKey, pbcommon.PublicKeyDetails_PKIX_ECDSA_P256_SHA_256, a.ctLogID[:])},
-		Tlogs:  []*pbroot.TransparencyLogInstance{instance("https://"+log.Origin(), logKey, pbcommon.PublicKeyDetails_PKIX_ED25519, logID(log.Origin(), log.PublicKey()))},
-	})
+	m := &pbroot.TrustedRoot{MediaType: root.TrustedRootMediaType01}
+	m.Tlogs = append(m.Tlogs, instance("https://"+log.Origin(), logKey, pbcommon.PublicKeyDetails_PKIX_ED25519, logID(log.Origin(), log.PublicKey()),
+		&pbcommon.TimeRange{Start: timestamppb.New(k.all[0].meta.Created.Add(-time.Hour))}))
+	for i, a := range k.all {
+		valid := &pbcommon.TimeRange{Start: timestamppb.New(a.meta.Created.Add(-time.Hour))}
+		if i+1 < len(k.all) { // what was under way while the next one took over is still good
+			valid.End = timestamppb.New(k.all[i+1].meta.Created.Add(leafLife))
+		}
+		if !a.meta.Revoked.IsZero() {
+			valid.End = timestamppb.New(a.meta.Revoked)
+			if a.meta.Revoked.Before(valid.Start.AsTime()) { // all that it ever signed
+				valid.Start = valid.End
+			}
+		}
+		ctKey, err := hex.DecodeString(a.ctPublic)
+		if err != nil {
+			return TrustedRoot{}, fmt.Errorf("encode certificate timestamp key: %w", err)
+		}
+		subject := &pbcommon.DistinguishedName{Organization: strings.Join(a.root.Subject.Organization, " "), CommonName: a.root.Subject.CommonName}
+		m.CertificateAuthorities = append(m.CertificateAuthorities, &pbroot.CertificateAuthority{Subject: subject, Uri: a.meta.Issuer,
+			CertChain: chain(a.issuing, a.root), ValidFor: valid})
+		m.TimestampAuthorities = append(m.TimestampAuthorities, &pbroot.CertificateAuthority{Subject: subject, Uri: a.meta.Issuer + "/timestamps",
+			CertChain: chain(a.tsa, a.tsaRoot), ValidFor: valid})
+		m.Ctlogs = append(m.Ctlogs, instance(a.meta.Issuer+"/certificates", ctKey, pbcommon.PublicKeyDetails_PKIX_ECDSA_P256_SHA_256, a.ctLogID[:], valid))
+	}
+	raw, err := protojson.Marshal(m)
 	if err != nil {
 		return TrustedRoot{}, fmt.Errorf("encode trusted root: %w", err)
 	}
@@ -109,4 +114,12 @@ func (a *Authority) TrustedRoot(log Log) (TrustedRoot, error) {
 		return TrustedRoot{}, fmt.Errorf("encode trusted root: %w", err)
 	}
 	return ParseTrustedRoot(append(out.Bytes(), '\n'))
+}
+
+func chain(certs ...*x509.Certificate) *pbcommon.X509CertificateChain {
+	c := &pbcommon.X509CertificateChain{}
+	for _, x := range certs {
+		c.Certificates = append(c.Certificates, &pbcommon.X509Certificate{RawBytes: x.Raw})
+	}
+	return c
 }

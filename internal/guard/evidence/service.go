@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"weir/internal/base/db"
@@ -55,38 +56,54 @@ type Query struct {
 
 // Service signs and finds evidence.
 type Service struct {
-	store     Store
-	log       Log
-	authority *Authority
-	logID     []byte
-	root      TrustedRoot
-	now       func() time.Time
+	// Note, if set, keeps a change of the keys in the ledger, before it is made.
+	Note func(ctx context.Context, action, subject string, data any) error
+	// Published, if set, is told of a new trusted root.
+	Published func(TrustedRoot) error
+
+	store    Store
+	log      Log
+	keys     *Keys
+	logID    []byte
+	now      func() time.Time
+	rotating sync.Mutex // held while keys change
+
+	mu   sync.RWMutex
+	root TrustedRoot
 }
 
 // New returns the service. now is the clock of signatures; nil means time.Now.
-func New(store Store, log Log, a *Authority, now func() time.Time) (*Service, error) {
+func New(store Store, log Log, keys *Keys, now func() time.Time) (*Service, error) {
 	if now == nil {
 		now = time.Now
 	}
-	root, err := a.TrustedRoot(log)
+	root, err := keys.TrustedRoot(log)
 	if err != nil {
 		return nil, err
 	}
-	return &Service{store: store, log: log, authority: a, logID: logID(log.Origin(), log.PublicKey()), root: root, now: now}, nil
+	return &Service{store: store, log: log, keys: keys, logID: logID(log.Origin(), log.PublicKey()), root: root, now: now}, nil
 }
 
 // Name makes the service a part of the process.
 func (s *Service) Name() string { return "evidence" }
 
 // Issuer is the URL below which every signer's identity lies.
-func (s *Service) Issuer() string { return s.authority.Issuer() }
+func (s *Service) Issuer() string { return s.keys.Current().Issuer() }
 
 // TrustedRoot is what a verifier of this installation's evidence needs.
-func (s *Service) TrustedRoot() TrustedRoot { return s.root }
+func (s *Service) TrustedRoot() TrustedRoot {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.root
+}
 
 // Sign signs st, or returns what was signed for the same predicate type,
 // subject and key before. It waits for the log.
 func (s *Service) Sign(ctx context.Context, st Statement) (Evidence, error) {
+	return s.signWith(ctx, s.keys.Current(), st)
+}
+
+func (s *Service) signWith(ctx context.Context, a *Authority, st Statement) (Evidence, error) {
 	st, err := st.normal(s.Issuer())
 	if err != nil {
 		return Evidence{}, err
@@ -96,7 +113,7 @@ func (s *Service) Sign(ctx context.Context, st Statement) (Evidence, error) {
 		return Evidence{}, fmt.Errorf("look up evidence %s about %s: %w", st.PredicateType, st.subject(), err)
 	}
 	if !found {
-		if r, err = s.record(ctx, st); err != nil {
+		if r, err = s.record(ctx, a, st); err != nil {
 			return Evidence{}, err
 		}
 	}
@@ -104,19 +121,19 @@ func (s *Service) Sign(ctx context.Context, st Statement) (Evidence, error) {
 }
 
 // record makes a signature and stores it with its log entry.
-func (s *Service) record(ctx context.Context, st Statement) (Record, error) {
+func (s *Service) record(ctx context.Context, a *Authority, st Statement) (Record, error) {
 	payload, err := st.payload()
 	if err != nil {
 		return Record{}, err
 	}
-	sig, err := s.authority.sign(payload, st.Identity, s.now())
+	sig, err := a.sign(payload, st.Identity, s.now())
 	if err != nil {
 		return Record{}, err
 	}
 	r := Record{
 		Evidence: Evidence{ID: id.New("ev"), Org: st.Org, Key: st.Key, Identity: st.Identity, PredicateType: st.PredicateType,
 			PredicateVersion: st.PredicateVersion, Subject: st.subject(), Statement: payload, Index: -1,
-			KeyID: s.authority.KeyID(), NotBefore: sig.NotBefore, NotAfter: sig.NotAfter, Time: sig.Time},
+			KeyID: a.KeyID(), NotBefore: sig.NotBefore, NotAfter: sig.NotAfter, Time: sig.Time},
 		Signature: sig.Sig, Certificate: sig.Certificate, Timestamp: sig.Timestamp, Entry: sig.Entry,
 	}
 	for _, sub := range st.Subjects {
@@ -171,7 +188,13 @@ func (s *Service) About(ctx context.Context, digest string) ([]Evidence, error) 
 // Run completes what a crash left without a bundle, until ctx ends.
 func (s *Service) Run(ctx context.Context) error {
 	for {
-		if err := s.Recover(ctx); err != nil && ctx.Err() == nil {
+		err := s.Recover(ctx)
+		if err == nil {
+			s.rotating.Lock()
+			err = s.succeed(ctx)
+			s.rotating.Unlock()
+		}
+		if err != nil && ctx.Err() == nil {
 			slog.ErrorContext(ctx, "evidence not completed", "error", err)
 		}
 		select {

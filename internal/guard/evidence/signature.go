@@ -86,7 +86,7 @@ func (a *Authority) certify(public any, identity string, now time.Time) (*x509.C
 	if err != nil {
 		return nil, err
 	}
-	issuer, err := asn1.MarshalWithParams(a.issuer, "utf8")
+	issuer, err := asn1.MarshalWithParams(a.meta.Issuer, "utf8")
 	if err != nil {
 		return nil, err
 	}
