@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/url"
@@ -139,14 +140,34 @@ whole. The database is opened directly and only read; the server may run or not.
 			}
 			return g.print(cmd, h, func(w io.Writer) { fmt.Fprint(w, h.Checkpoint) })
 		}}
-	root := &cobra.Command{Use: "trusted-root", Short: "Print the keys that others need to verify this server's signatures", Args: cobra.NoArgs, Example: "  weir audit trusted-root > trusted_root.json",
+	var follow string
+	root := &cobra.Command{Use: "trusted-root", Short: "Print the keys that others need to verify this server's signatures", Args: cobra.NoArgs,
+		Long: `Print the keys that others need to verify this server's signatures.
+
+With --follow FILE, print what the trusted root in FILE leads to after the server's
+keys were rotated or revoked. Each step is signed by keys that were trusted before it,
+so the server is not believed: what cannot be proven from FILE is refused.`,
+		Example: "  weir audit trusted-root > trusted_root.json\n  weir audit trusted-root --follow trusted_root.json > newer_root.json",
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if follow != "" {
+				var updates []json.RawMessage
+				if err := g.client().Get(cmd.Context(), "/trusted-root/updates", &updates); err != nil {
+					return err
+				}
+				raw, err := app.FollowTrustedRoot(follow, updates)
+				if err != nil {
+					return err
+				}
+				_, err = cmd.OutOrStdout().Write(raw)
+				return err
+			}
 			var raw map[string]any
 			if err := g.client().Get(cmd.Context(), "/trusted-root", &raw); err != nil {
 				return err
 			}
 			return (&globals{json: true}).print(cmd, raw, nil)
 		}}
+	root.Flags().StringVar(&follow, "follow", "", "trusted root that you have, to go on from")
 	var actor, action, subject string
 	list := &cobra.Command{Use: "list", Short: "List ledger entries, newest first", Args: cobra.NoArgs, Example: "  weir audit list --action change.landed",
 		RunE: func(cmd *cobra.Command, _ []string) error {

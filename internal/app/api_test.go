@@ -101,12 +101,13 @@ var bodies = map[string]string{
 	"create-agent-token": `{"name":"x"}`, "create-user": `{"name":"x"}`, "set-roles": `{"roles":[]}`, "create-token": `{"user":"admin","hours":1}`, "create-repository": `{"name":"x"}`,
 	"open-change": `{"branch":"x"}`, "review-change": `{"verdict":"approve"}`, "cancel-run": `{}`, "lint": `{"files":{}}`,
 	"approve-release": `{"environment":"production","verdict":"approve"}`, "pause-rollout": `{}`, "resume-rollout": `{}`, "promote-rollout": `{"reason":"x"}`, "rollback": `{}`,
+	"rotate-keys": `{"reason":"x"}`, "revoke-keys": `{"since":"2026-01-02T03:04:05Z","reason":"x"}`,
 	"start-run": `{"workflow":"ci.yml"}`, "approve-run": `{"environment":"x","verdict":"approve"}`, "add-mirror": `{"from":"/x"}`, "set-secret": `{"value":"x"}`, "set-variable": `{"value":"x"}`,
 }
 
 // public are the operations that need no account: they tell what the server is
 // and how to verify it, or are how one signs in.
-var public = map[string]bool{"instance": true, "trusted-root": true, "ledger-head": true, "sign-in": true, "list-repositories": true, "list-services": true}
+var public = map[string]bool{"instance": true, "trusted-root": true, "trusted-root-updates": true, "ledger-head": true, "sign-in": true, "list-repositories": true, "list-services": true}
 
 func TestEveryOperationRefusesWhoMayNotAndSaysWhy(t *testing.T) {
 	s := openSystem(t)
@@ -139,7 +140,7 @@ func TestEveryOperationRefusesWhoMayNotAndSaysWhy(t *testing.T) {
 			if public[op.OperationID] {
 				continue
 			}
-			url := srv.URL + strings.NewReplacer("{name}", "shop", "{number}", "1", "{id}", "x", "{run}", "x", "{service}", "x", "{environment}", "x", "{setting}", "X", "{owner}", "x").Replace(path)
+			url := srv.URL + strings.NewReplacer("{name}", "shop", "{number}", "1", "{generation}", "1", "{id}", "x", "{run}", "x", "{service}", "x", "{environment}", "x", "{setting}", "X", "{owner}", "x").Replace(path)
 			if op.OperationID == "list-decisions" {
 				url += "?subject=x"
 			}

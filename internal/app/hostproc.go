@@ -28,22 +28,18 @@ type HostOptions struct {
 
 // RunHost runs the host process until ctx ends.
 func RunHost(ctx context.Context, o HostOptions) error {
-	raw, err := ReadTrustedRoot(o.TrustedRoot)
-	if err != nil {
-		return err
-	}
-	trust, err := evidence.ParseTrustedRoot(raw)
-	if err != nil {
-		return err
-	}
 	dir, err := filepath.Abs(o.Dir)
+	if err != nil {
+		return err
+	}
+	trust, err := openTrust(o.TrustedRoot, dir, o.Registry)
 	if err != nil {
 		return err
 	}
 	h, err := host.New(host.Config{
 		Dir: dir, Socket: socketPath(dir, "host.sock"), Registry: o.Registry,
 		Token:  pullToken(dir, o.Token),
-		Verify: verifyImage(trust), Unconfined: o.Unconfined,
+		Verify: trust.verify, Unconfined: o.Unconfined,
 	})
 	if err != nil {
 		return err

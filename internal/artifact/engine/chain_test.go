@@ -11,8 +11,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"weir/internal/artifact"
 	"weir/internal/artifact/custody"
@@ -55,6 +57,29 @@ func (w *world) released(t *testing.T) artifact.Artifact {
 		t.Fatalf("List() = %v, %v (%+v)", list, err, w.intake(t))
 	}
 	return list[0]
+}
+
+// only serves a with no evidence but of some kinds.
+func (w *world) only(t *testing.T, a artifact.Artifact, kinds ...string) string {
+	t.Helper()
+	return w.serve(t, func(rw http.ResponseWriter, q *http.Request, h http.Handler) {
+		if !strings.Contains(q.URL.Path, "/referrers/") {
+			h.ServeHTTP(rw, q)
+			return
+		}
+		all, err := w.images.Referrers(q.Context(), a.Repository, a.Digest, "")
+		if err != nil {
+			t.Error(err)
+		}
+		kept := []artifact.Descriptor{}
+		for _, d := range all {
+			if slices.Contains(kinds, d.Annotations["dev.sigstore.bundle.predicateType"]) {
+				kept = append(kept, d)
+			}
+		}
+		rw.Header().Set("Content-Type", artifact.MediaIndex)
+		_ = json.NewEncoder(rw).Encode(map[string]any{"schemaVersion": 2, "mediaType": artifact.MediaIndex, "manifests": kept})
+	})
 }
 
 func (w *world) review(t *testing.T) {
@@ -116,29 +141,7 @@ func TestBrokenChainsGetASentence(t *testing.T) {
 		}
 		_, _ = rw.Write(b)
 	})
-	// without hides evidence whose annotation is not one of the kinds.
-	only := func(kinds ...string) string {
-		return w.serve(t, func(rw http.ResponseWriter, q *http.Request, h http.Handler) {
-			if !strings.Contains(q.URL.Path, "/referrers/") {
-				h.ServeHTTP(rw, q)
-				return
-			}
-			all, err := w.images.Referrers(q.Context(), a.Repository, a.Digest, "")
-			if err != nil {
-				t.Error(err)
-			}
-			kept := []artifact.Descriptor{}
-			for _, d := range all {
-				for _, k := range kinds {
-					if d.Annotations["dev.sigstore.bundle.predicateType"] == k {
-						kept = append(kept, d)
-					}
-				}
-			}
-			rw.Header().Set("Content-Type", artifact.MediaIndex)
-			_ = json.NewEncoder(rw).Encode(map[string]any{"schemaVersion": 2, "mediaType": artifact.MediaIndex, "manifests": kept})
-		})
-	}
+	only := func(kinds ...string) string { return w.only(t, a, kinds...) }
 	stranger := evidencetest.New(t, dbtest.SQLite(t), nil).TrustedRoot()
 	missing := strings.Replace(a.Image(), a.Digest, "sha256:"+strings.Repeat("0", 64), 1)
 
@@ -311,21 +314,87 @@ func TestStockCosignAcceptsTheChain(t *testing.T) {
 	w := newWorld(t, dbtest.SQLite(t))
 	w.review(t)
 	a := w.released(t)
-	root := filepath.Join(t.TempDir(), "trusted_root.json")
-	if err := os.WriteFile(root, w.evidence.TrustedRoot().JSON(), 0o600); err != nil {
-		t.Fatal(err)
+	save := func(name string) string {
+		t.Helper()
+		file := filepath.Join(t.TempDir(), name)
+		if err := os.WriteFile(file, w.evidence.TrustedRoot().JSON(), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return file
+	}
+	root := save("trusted_root.json")
+	workflow, issuer := evidencetest.Issuer+"/shop/.github/workflows/ci.yml@refs/heads/main", "--certificate-oidc-issuer="+evidencetest.Issuer
+	run := func(image, root, signer string, args ...string) ([]byte, error) {
+		args = append(args, "--certificate-identity="+signer, issuer, "--trusted-root="+root, image)
+		return exec.CommandContext(t.Context(), cosign, args...).CombinedOutput()
 	}
 	image := w.serve(t, nil) + "/" + a.Image()
-	identity := []string{"--certificate-identity=" + evidencetest.Issuer + "/shop/.github/workflows/ci.yml@refs/heads/main", "--certificate-oidc-issuer=" + evidencetest.Issuer, "--trusted-root=" + root}
-	run := func(args ...string) ([]byte, error) {
-		return exec.CommandContext(t.Context(), cosign, append(args, image)...).CombinedOutput()
-	}
 	for _, args := range [][]string{{"verify"}, {"verify-attestation", "--type=slsaprovenance1"}, {"verify-attestation", "--type=cyclonedx"}} {
-		if out, err := run(append(args, identity...)...); err != nil {
+		if out, err := run(image, root, workflow, args...); err != nil {
 			t.Errorf("cosign %v = %v\n%s", args, err, out)
 		}
 	}
-	if out, err := run("verify", "--certificate-identity=https://weir.test/other", "--certificate-oidc-issuer="+evidencetest.Issuer, "--trusted-root="+root); err == nil {
+	if out, err := run(image, root, evidencetest.Issuer+"/control-plane", "verify-attestation", "--type="+evidence.Summary); err != nil {
+		t.Errorf("cosign on the admission: %v\n%s", err, out)
+	}
+	if out, err := run(image, root, "https://weir.test/other", "verify"); err == nil {
 		t.Errorf("cosign accepted another identity\n%s", out)
+	}
+
+	// Each byte counts, of the bundles too.
+	bundles, err := w.images.Referrers(t.Context(), a.Repository, a.Digest, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var blobs []string
+	for _, d := range bundles {
+		m, err := w.images.Manifest(t.Context(), a.Repository, d.Digest)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var c struct{ Layers []artifact.Descriptor }
+		if err := json.Unmarshal(m.Raw, &c); err != nil || len(c.Layers) != 1 {
+			t.Fatal(err)
+		}
+		blobs = append(blobs, c.Layers[0].Digest)
+	}
+	tampered := w.serve(t, func(rw http.ResponseWriter, q *http.Request, h http.Handler) {
+		rec := httptest.NewRecorder()
+		h.ServeHTTP(rec, q)
+		b := rec.Body.Bytes()
+		if slices.ContainsFunc(blobs, func(d string) bool { return strings.HasSuffix(q.URL.Path, d) }) {
+			b[len(b)/2] ^= 1
+		}
+		for k := range rec.Header() {
+			rw.Header().Set(k, rec.Header().Get(k))
+		}
+		rw.WriteHeader(rec.Code)
+		_, _ = rw.Write(b)
+	})
+	if out, err := run(tampered+"/"+a.Image(), root, workflow, "verify"); err == nil {
+		t.Errorf("cosign accepted tampered bundles\n%s", out)
+	}
+
+	// Stock cosign takes an attestation of any kind for a signature. Weir does not.
+	sbom := w.only(t, a, evidence.SBOM) + "/" + a.Image()
+	if out, err := run(sbom, root, workflow, "verify"); err != nil {
+		t.Errorf("cosign has become stricter about SBOMs, so the docs need not warn any more: %v\n%s", err, out)
+	}
+	if _, err := custody.VerifyChain(t.Context(), sbom, w.evidence.TrustedRoot(), custody.Options{}); !fault.Is(err, fault.Denied) {
+		t.Errorf("an SBOM counts as a signature: %v", err)
+	}
+
+	// Rotated keys spoil nothing.
+	if _, err := w.evidence.Rotate(identity.With(t.Context(), identity.System("test")), "", "drill"); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := run(image, save("rotated.json"), workflow, "verify"); err != nil {
+		t.Errorf("cosign with the root after rotation: %v\n%s", err, out)
+	}
+	if _, err := w.evidence.Revoke(identity.With(t.Context(), identity.System("test")), 1, a.Created.Add(-time.Hour), "stolen"); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := run(image, save("revoked.json"), workflow, "verify"); err == nil {
+		t.Errorf("cosign accepted revoked keys\n%s", out)
 	}
 }

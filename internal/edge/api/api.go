@@ -68,6 +68,7 @@ func New(c Config) http.Handler {
 	a := humago.New(mux, conf)
 	s := &server{c}
 	s.system(a)
+	s.keys(a)
 	s.accounts(a)
 	s.repositories(a)
 	s.changes(a)

@@ -173,13 +173,13 @@ func Follow(trust TrustedRoot, updates []json.RawMessage) (TrustedRoot, error) {
 		if err != nil {
 			return trust, err
 		}
-		if string(next.json) == string(trust.json) || extends(next, trust) {
+		if string(next.json) == string(trust.json) || Extends(next, trust) {
 			continue // an update that this root is the outcome of, or has been followed by
 		}
 		if _, err := Verify(raw, trust, Want{PredicateType: RootUpdate, SubjectDigest: "sha256:" + sum, Identity: trust.Issuer + "/control-plane"}); err != nil {
 			return trust, fault.Wrap(fault.Denied, err, "the new trusted root is not signed by keys that are trusted now: %s", fault.Sentence(err))
 		}
-		if !extends(trust, next) {
+		if !Extends(trust, next) {
 			return trust, fault.New(fault.Denied, "the new trusted root takes away what was known: a key is missing, or one that was revoked is trusted again")
 		}
 		trust = next
@@ -204,9 +204,9 @@ func proposed(raw []byte) (next TrustedRoot, sum string, err error) {
 	return next, hex.EncodeToString(digest[:]), err
 }
 
-// extends reports whether next keeps every key of trust, and every end that is
+// Extends reports whether next keeps every key of trust, and every end that is
 // set to one. The issuer and the name of the log never change.
-func extends(trust, next TrustedRoot) bool {
+func Extends(trust, next TrustedRoot) bool {
 	if trust.Issuer != next.Issuer || trust.Origin != next.Origin {
 		return false
 	}

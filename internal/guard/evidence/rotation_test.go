@@ -228,10 +228,10 @@ func TestOnlyAdminsChangeKeysAndSayWhy(t *testing.T) {
 		t.Errorf("a maintainer revokes: %v", err)
 	}
 	for say, do := range map[string]func() (evidence.Generation, error){
-		"Say why the keys are rotated": func() (evidence.Generation, error) { return s.Rotate(admin(t), "", " ") },
-		"Say why the keys are revoked": func() (evidence.Generation, error) { return s.Revoke(admin(t), 1, time.Now(), "") },
-		"not from":                     func() (evidence.Generation, error) { return s.Revoke(admin(t), 1, time.Now().Add(time.Hour), "x") },
-		"There is no generation 7":     func() (evidence.Generation, error) { return s.Revoke(admin(t), 7, time.Now(), "x") },
+		"Say why the keys are rotated":             func() (evidence.Generation, error) { return s.Rotate(admin(t), "", " ") },
+		"Say why the keys are revoked":             func() (evidence.Generation, error) { return s.Revoke(admin(t), 1, time.Now(), "") },
+		"not from":                                 func() (evidence.Generation, error) { return s.Revoke(admin(t), 1, time.Now().Add(time.Hour), "x") },
+		"There is no generation 7":                 func() (evidence.Generation, error) { return s.Revoke(admin(t), 7, time.Now(), "x") },
 		"is not a key in a key management service": func() (evidence.Generation, error) { return s.Rotate(admin(t), "awskms", "x") },
 		"needs the program sigstore-kms-nowhere":   func() (evidence.Generation, error) { return s.Rotate(admin(t), "nowhere://k", "x") },
 	} {

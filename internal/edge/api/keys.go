@@ -1,0 +1,36 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"weir/internal/guard/evidence"
+)
+
+func (s *server) keys(a huma.API) {
+	route(a, "GET", "/trusted-root/updates", "trusted-root-updates", "How trust was handed on: signed bundles, each by the keys that were trusted before it",
+		func(ctx context.Context, _ *struct{}) ([]json.RawMessage, error) { return s.Evidence.RootUpdates(ctx) })
+	route(a, "GET", "/keys", "list-keys", "List the generations of signing keys", func(ctx context.Context, _ *struct{}) ([]evidence.Generation, error) {
+		return s.Evidence.Keys(ctx)
+	})
+	route(a, "POST", "/keys", "rotate-keys", "Make new signing keys and sign with them from now on", func(ctx context.Context, in *struct {
+		Body struct {
+			KMS    string `json:"kms,omitempty" doc:"Where the new issuing key is, as NAME://KEY; a file on the server if absent."`
+			Reason string `json:"reason" doc:"Why; kept in the ledger."`
+		}
+	}) (evidence.Generation, error) {
+		return s.Evidence.Rotate(ctx, in.Body.KMS, in.Body.Reason)
+	})
+	route(a, "POST", "/keys/{generation}/revoke", "revoke-keys", "Distrust what former keys signed from a time on", func(ctx context.Context, in *struct {
+		Generation int `path:"generation"`
+		Body       struct {
+			Since  time.Time `json:"since" doc:"What was signed from then on is refused."`
+			Reason string    `json:"reason" doc:"Why; kept in the ledger."`
+		}
+	}) (evidence.Generation, error) {
+		return s.Evidence.Revoke(ctx, in.Generation, in.Body.Since, in.Body.Reason)
+	})
+}
