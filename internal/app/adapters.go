@@ -112,6 +112,7 @@ func (c specs) Specs(ctx context.Context, repositoryID, revision string) ([]arti
 		}
 		out = append(out, artifact.Spec{ServiceID: refs[i].ID, Service: s.Name, RepositoryName: repo.Name, Path: s.Path, Go: s.Artifact.Build.Go, Static: s.Artifact.Build.Static,
 			Layout: s.Artifact.Build.Layout, Make: s.Artifact.Build.Run, From: s.Artifact.Build.From,
+			Dockerfile: s.Artifact.Build.Dockerfile, Context: s.Artifact.Build.Context, Target: s.Artifact.Build.Target,
 			Command: command, ConfigDigest: s.ConfigDigest()})
 	}
 	return out, nil

@@ -46,6 +46,7 @@ type RunnerConf struct {
 	Memory     catalog.Bytes `yaml:"memory" doc:"Memory of all processes of a job together, such as 4Gi. Unlimited if absent. Needs control groups; the server says at start where there are none."`
 	CPU        string        `yaml:"cpu" doc:"Processors of a job, such as 2 or 500m. All if absent. Needs control groups."`
 	Processes  int           `yaml:"processes" doc:"Processes and threads of a job." default:"4096"`
+	BuildKit   string        `yaml:"buildkit" doc:"Address of a BuildKit daemon that builds Dockerfiles, such as tcp://buildkit.internal:1234 or unix:///run/buildkit/buildkitd.sock; its client buildctl must be on the machine. Absent: buildah on the machine."`
 	Unconfined bool          `yaml:"unconfined" doc:"Run jobs and services without confinement where the machine cannot confine. Every provenance then says so." default:"false"`
 }
 
@@ -129,6 +130,9 @@ func (c *Config) finish() error {
 	}
 	if _, err := (catalog.Resources{CPU: c.Runner.CPU}).Processors(); err != nil {
 		return fault.New(fault.Invalid, "runner.%s.", err)
+	}
+	if b := c.Runner.BuildKit; b != "" && !strings.HasPrefix(b, "tcp://") && !strings.HasPrefix(b, "unix:///") {
+		return fault.New(fault.Invalid, "runner.buildkit must be an address such as tcp://buildkit.internal:1234 or unix:///run/buildkit/buildkitd.sock, not %q.", b)
 	}
 	if c.Runner.Processes < 16 || c.Runner.Processes > 1<<20 {
 		return fault.New(fault.Invalid, "runner.processes must be from 16 to 1048576, not %d.", c.Runner.Processes)

@@ -236,7 +236,7 @@ func (s *System) openPipeline(ctx context.Context) error {
 	}
 	dir := logs.New(s.data.join("logs")).Archive(archive, logdb.New(s.db))
 	runner, err := local.New(local.Config{Data: s.data.path, Network: confine.Network(s.Config.Runner.Network), Unconfined: s.Config.Runner.Unconfined, Seed: s.Config.Runner.CacheSeed,
-		Limits: s.Config.Runner.limits(), Least: uint64(s.Config.Limits.FreeDisk) / 2})
+		BuildKit: s.Config.Runner.BuildKit, Limits: s.Config.Runner.limits(), Least: uint64(s.Config.Limits.FreeDisk) / 2})
 	if err != nil {
 		return err
 	}

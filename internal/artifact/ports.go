@@ -53,12 +53,20 @@ type Spec struct {
 	Layout         string   // OCI image layout, a folder or a tar relative to Path
 	Make           string   // command that makes the layout; "" if it is there
 	From           string   // artifact of the run that holds the layout; "" if it is in the workspace
+	Dockerfile     string   // file that an image is built from, relative to Path; or
+	Context        string   // folder that it may copy from, relative to Path
+	Target         string   // stage of it; "" is the last
 	Command        []string // arguments after the binary
 	ConfigDigest   string   // of what the environments give the service
 }
 
 // Built reports whether a release job here makes the service's image.
-func (s Spec) Built() bool { return s.Go != "" || s.Static != "" || s.Layout != "" }
+func (s Spec) Built() bool {
+	return s.Go != "" || s.Static != "" || s.Layout != "" || s.Dockerfile != ""
+}
+
+// HandsImage reports whether the job hands over a whole image, which is taken as it is.
+func (s Spec) HandsImage() bool { return s.Layout != "" || s.Dockerfile != "" }
 
 // Catalog is what is needed of the declared services.
 type Catalog interface {

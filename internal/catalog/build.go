@@ -1,10 +1,15 @@
 package catalog
 
-import "strings"
+import (
+	"regexp"
+	"strings"
+)
+
+var stage = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$`)
 
 // kind names the keys of b that say what is built, in the order of the file.
 func (b Build) kinds() (names []string) {
-	for _, k := range []struct{ name, value string }{{"go", b.Go}, {"static", b.Static}, {"layout", b.Layout}} {
+	for _, k := range []struct{ name, value string }{{"go", b.Go}, {"static", b.Static}, {"layout", b.Layout}, {"dockerfile", b.Dockerfile}} {
 		if k.value != "" {
 			names = append(names, k.name)
 		}
@@ -21,7 +26,7 @@ func (p *parser) build(at string, b Build) {
 	if pkg := b.Go; pkg != "" && pkg != "." && !strings.HasPrefix(pkg, "./") {
 		p.at(at+".go", "go must be a package inside the service's path, such as ./cmd/app, not %q", pkg)
 	}
-	for _, v := range []string{b.Go, b.Static, b.Layout} {
+	for _, v := range []string{b.Go, b.Static, b.Layout, b.Dockerfile, b.Context} {
 		if strings.Contains(v, "..") || strings.ContainsAny(v, " \t\n'\"$`;&|<>\\") || strings.HasPrefix(v, "/") || strings.HasPrefix(v, "-") {
 			p.at(at, "%q is not a path inside the service", v)
 		}
@@ -30,6 +35,14 @@ func (p *parser) build(at string, b Build) {
 		if v != "" && b.Layout == "" {
 			p.at(at+"."+k, "%s belongs to layout; write the path of the image layout that it makes, such as layout: out/image", k)
 		}
+	}
+	for k, v := range map[string]string{"context": b.Context, "target": b.Target} {
+		if v != "" && b.Dockerfile == "" {
+			p.at(at+"."+k, "%s belongs to dockerfile; write the path of the file too, such as dockerfile: Dockerfile", k)
+		}
+	}
+	if b.Target != "" && !stage.MatchString(b.Target) {
+		p.at(at+".target", "%q cannot name a stage of a Dockerfile", b.Target)
 	}
 	if b.Run != "" && b.From != "" {
 		p.at(at+".from", "run and from cannot both be given: the layout is made by the command, or comes from another job")

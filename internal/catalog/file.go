@@ -61,11 +61,14 @@ type Artifact struct {
 
 // Build names one kind of build.
 type Build struct {
-	Go     string `yaml:"go" doc:"Package to build as one static Go binary on an empty image, such as ./cmd/app."`
-	Static string `yaml:"static" doc:"Folder of files that are served as they are."`
-	Layout string `yaml:"layout" doc:"OCI image layout that becomes the image as it is: a folder, or a tar of one, such as out/image or image.tar."`
-	Run    string `yaml:"run" doc:"Command that makes the layout, run by bash in the service's path. Only with layout; the layout is there already if absent."`
-	From   string `yaml:"from" doc:"Artifact of the same run, kept by actions/upload-artifact, that holds the layout. Only with layout; the workspace if absent."`
+	Go         string `yaml:"go" doc:"Package to build as one static Go binary on an empty image, such as ./cmd/app."`
+	Static     string `yaml:"static" doc:"Folder of files that are served as they are."`
+	Layout     string `yaml:"layout" doc:"OCI image layout that becomes the image as it is: a folder, or a tar of one, such as out/image or image.tar."`
+	Run        string `yaml:"run" doc:"Command that makes the layout, run by bash in the service's path. Only with layout; the layout is there already if absent."`
+	From       string `yaml:"from" doc:"Artifact of the same run, kept by actions/upload-artifact, that holds the layout. Only with layout; the workspace if absent."`
+	Dockerfile string `yaml:"dockerfile" doc:"Dockerfile that the image is built from, by buildah or BuildKit on the runner, such as Dockerfile."`
+	Context    string `yaml:"context" doc:"Folder whose files the Dockerfile may copy. Only with dockerfile; the service's path if absent."`
+	Target     string `yaml:"target" doc:"Stage of the Dockerfile that becomes the image. Only with dockerfile; the last one if absent."`
 }
 
 // Keep says how long artifacts stay.

@@ -1,7 +1,5 @@
 package pipeline
 
-import "slices"
-
 // Plan is what a run will do: the workflow with its matrix unfolded, for one event. It is stored with the run, so that an
 // upgrade or a later change of the file does not alter a run that has begun.
 type Plan struct {
@@ -122,7 +120,7 @@ type Build struct {
 	ServiceID string            `json:"service_id"`
 	Version   string            `json:"version"`
 	Before    []StepPlan        `json:"before,omitempty"` // between the checkout and the script
-	Script    string            `json:"script"`
+	Script    string            `json:"script,omitempty"`
 	Env       map[string]string `json:"env,omitempty"`
 	Output    string            `json:"output"` // file, relative to the workspace
 }
@@ -130,12 +128,13 @@ type Build struct {
 // ReleaseJob is the plan of a build: checkout, then the script, in the same confinement as every job. It waits for all the others
 // and runs if none failed; one that its own condition skipped does not stand in the way.
 func ReleaseJob(b Build, needs []string) JobPlan {
+	steps := append([]StepPlan{{Name: "Check out the revision", Uses: "checkout"}}, b.Before...)
+	if b.Script != "" {
+		steps = append(steps, StepPlan{Name: "Build " + b.Service, Run: b.Script, Shell: "bash", Env: b.Env})
+	}
 	return JobPlan{
 		Key: b.Job, JobID: b.Job, Name: "Release " + b.Service + " " + b.Version, Needs: needs, If: "!failure() && !cancelled()", TimeoutMinutes: 60,
-		Steps: slices.Concat(
-			[]StepPlan{{Name: "Check out the revision", Uses: "checkout"}}, b.Before,
-			[]StepPlan{{Name: "Build " + b.Service, Run: b.Script, Shell: "bash", Env: b.Env}},
-		),
+		Steps: steps,
 		Build: &b,
 	}
 }

@@ -106,7 +106,14 @@ type Output struct {
 	Name              string
 	Confined          bool
 	Network           string
+	Materials         []Material // what went in besides the revision, as far as the runner saw it
 	Started, Finished time.Time
+}
+
+// Material is something that went into a build, such as a base image.
+type Material struct {
+	URI    string `json:"uri"`
+	Digest string `json:"digest"`
 }
 
 // Outputs takes what release jobs made. Put may be called again with the same output. A fault fails the job with its sentence.

@@ -1,8 +1,22 @@
 package e2e
 
 import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"os/exec"
 	"strings"
 	"testing"
+
+	"github.com/google/go-containerregistry/pkg/authn"
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/tarball"
+
+	"weir/internal/artifact/layout/layouttest"
+	"weir/internal/edge/api/client"
 )
 
 // layoutScript makes an image layout by hand, from a shell: what any tool may do.
@@ -49,4 +63,88 @@ func TestAnImageLayoutOfAJobReachesProduction(t *testing.T) {
 	if got := w.says("production"); !strings.Contains(got, "layout from a job hello production") {
 		t.Errorf("production says %q", got)
 	}
+}
+
+// busybox pushes an image with Debian's static busybox to the server's registry
+// and returns its digest.
+func (w *world) busybox(repository string) string {
+	w.t.Helper()
+	program, err := os.ReadFile("/bin/busybox")
+	if err != nil {
+		w.t.Skip("busybox-static is not installed (make deps installs it)")
+	}
+	files := []layouttest.File{{Name: "bin/busybox", Body: string(program), Mode: 0o755}}
+	for _, tool := range []string{"sh", "echo", "cat", "mkdir", "httpd"} {
+		files = append(files, layouttest.File{Name: "bin/" + tool, Type: '2', Link: "busybox"})
+	}
+	files = append(files, layouttest.File{Name: "var/lib/dpkg/status", Body: "Package: busybox-static\nStatus: install ok installed\nArchitecture: amd64\nVersion: 1:1.35.0-4\n"})
+	raw := layouttest.Tar(files...)
+	layer, err := tarball.LayerFromReader(bytes.NewReader(raw))
+	w.must(err)
+	img, err := mutate.AppendLayers(empty.Image, layer)
+	w.must(err)
+	cf, err := img.ConfigFile()
+	w.must(err)
+	cf.OS, cf.Architecture, cf.Config.Env = "linux", "amd64", []string{"PATH=/bin"}
+	img, err = mutate.ConfigFile(img, cf)
+	w.must(err)
+	ref, err := name.ParseReference(strings.TrimPrefix(w.url, "http://")+"/"+repository, name.Insecure)
+	w.must(err)
+	w.must(remote.Write(ref, img, remote.WithAuth(&authn.Basic{Username: "maintainer", Password: w.tokens["maintainer"]})))
+	d, err := img.Digest()
+	w.must(err)
+	return d.String()
+}
+
+func TestADockerfileFromAnImageOfTheRegistryReachesProduction(t *testing.T) {
+	t.Parallel()
+	if _, err := exec.LookPath("buildah"); err != nil {
+		t.Skip("buildah is not installed (make deps installs it)")
+	}
+	w := newWorld(t, "registry: {readable: [\"base/**\"]}\n")
+	base := w.busybox("base/tools:1")
+	files := tiny("", strings.Replace(tinyRules, "{go: .}", "{dockerfile: Dockerfile}", 1))
+	files["Dockerfile"] = `ARG WEIR_REGISTRY
+FROM ${WEIR_REGISTRY}/base/tools:1
+RUN mkdir /www && echo "made by a Dockerfile" > /www/index.html
+ENTRYPOINT ["httpd", "-f", "-p", "8080", "-h", "/www"]
+`
+	r := w.released(w.bootstrap(files))
+	w.serves("production", r.Version)
+	if got := w.says("production"); !strings.Contains(got, "made by a Dockerfile") {
+		t.Errorf("production says %q", got)
+	}
+	var made []client.Artifact
+	w.must(w.as("admin").Get(t.Context(), "/artifacts", &made))
+	if p := w.statement(made[0].ID, "https://slsa.dev/provenance/v1"); !strings.Contains(p, "oci://weir/base/tools:1@"+base) {
+		t.Errorf("the provenance does not name the base image %s: %s", base, p)
+	}
+	var parts []client.Component
+	w.must(w.as("admin").Get(t.Context(), "/artifacts/"+made[0].ID+"/components", &parts))
+	var names []string
+	for _, c := range parts {
+		names = append(names, c.Kind+" "+c.Name)
+	}
+	if got := strings.Join(names, ", "); got != "library busybox-static, container oci://weir/base/tools:1" {
+		t.Errorf("the image is made of %s", got)
+	}
+}
+
+// statement is what a piece of evidence about an artifact says.
+func (w *world) statement(id, predicateType string) string {
+	w.t.Helper()
+	var a client.ArtifactDetails
+	w.must(w.as("admin").Get(w.t.Context(), "/artifacts/"+id, &a))
+	for _, e := range a.Evidence {
+		if e.PredicateType != predicateType {
+			continue
+		}
+		var bundle struct {
+			DSSE struct{ Payload []byte } `json:"dsseEnvelope"`
+		}
+		w.must(json.Unmarshal(e.Bundle, &bundle))
+		return string(bundle.DSSE.Payload)
+	}
+	w.t.Fatalf("there is no %s about %s", predicateType, id)
+	return ""
 }

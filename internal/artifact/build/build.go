@@ -153,6 +153,10 @@ func Of(s artifact.Spec, version string, commit time.Time) (pipeline.Build, erro
 		err := fromLayout(&b, s)
 		return b, err
 	}
+	if s.Dockerfile != "" {
+		err := fromDockerfile(&b, s)
+		return b, err
+	}
 	if s.Go != "" {
 		pkg, err := inside(s, "artifact.build.go", s.Go)
 		if err != nil {

@@ -54,7 +54,7 @@ func (e *Engine) push(ctx context.Context, i artifact.Intake) (outcome, error) {
 	}
 	progress := artifact.Progress{Repository: repo, ConfigDigest: s.ConfigDigest,
 		Signer: provenance.Signer(e.Signer.Issuer(), s.RepositoryName, run.Workflow, run.Ref), Author: commit.Author, CommitTime: commit.Time}
-	if s.Layout != "" {
+	if s.HandsImage() {
 		return e.pushLayout(ctx, i, s, progress)
 	}
 	img, err := e.layer(ctx, i, s, commit)

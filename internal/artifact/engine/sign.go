@@ -107,7 +107,10 @@ func (e *Engine) sbom(ctx context.Context, i artifact.Intake, s artifact.Spec) (
 	}
 	defer rc.Close()
 	about := sbom.Subject{Name: s.Service, Version: i.Output.Version, Digest: i.Progress.Digest, Created: i.Progress.CommitTime}
-	if s.Layout != "" {
+	for _, m := range i.Output.Materials {
+		about.Bases = append(about.Bases, sbom.Base{Name: m.URI, Digest: m.Digest})
+	}
+	if s.HandsImage() {
 		l, err := layout.Open(s.Service, rc)
 		if err != nil {
 			return nil, err
@@ -122,9 +125,15 @@ func (e *Engine) sbom(ctx context.Context, i artifact.Intake, s artifact.Spec) (
 
 func (e *Engine) provenance(i artifact.Intake, s artifact.Spec, run pipeline.Run) provenance.Predicate {
 	o := i.Output
+	var materials []provenance.Dependency
+	for _, m := range o.Materials {
+		if alg, hex, ok := strings.Cut(m.Digest, ":"); ok {
+			materials = append(materials, provenance.Dependency{URI: m.URI + "@" + m.Digest, Digest: map[string]string{alg: hex}})
+		}
+	}
 	return provenance.Of(provenance.Input{
 		Issuer: e.Signer.Issuer(), Repository: e.source(s), Ref: run.Ref, Revision: o.Revision, Workflow: run.Workflow, Service: o.Service, Version: o.Version,
-		RunID: string(o.RunID), JobID: string(o.JobID), Attempt: o.Attempt, Confined: o.Confined, Network: o.Network, OutputDigest: string(i.Stored),
+		RunID: string(o.RunID), JobID: string(o.JobID), Attempt: o.Attempt, Confined: o.Confined, Network: o.Network, OutputDigest: string(i.Stored), Materials: materials,
 		Started: o.Started, Finished: o.Finished,
 	})
 }

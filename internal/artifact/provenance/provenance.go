@@ -35,9 +35,10 @@ type Input struct {
 	RunID             string
 	JobID             string
 	Attempt           int
-	Confined          bool   // the job could not reach the control plane
-	Network           string // what the job could reach: egress, none or host
-	OutputDigest      string // of the bytes the job handed in
+	Confined          bool         // the job could not reach the control plane
+	Network           string       // what the job could reach: egress, none or host
+	OutputDigest      string       // of the bytes the job handed in
+	Materials         []Dependency // what went in besides the revision: base images
 	Started, Finished time.Time
 }
 
@@ -106,6 +107,7 @@ func Of(in Input) Predicate {
 	d.ExternalParameters = External{Workflow{in.Repository, in.Workflow, in.Ref}, in.Service, in.Version}
 	d.InternalParameters = Internal{in.Confined, in.Network, in.Attempt}
 	d.ResolvedDependencies = []Dependency{{URI: "git+" + in.Repository + "@" + in.Ref, Digest: map[string]string{"gitCommit": in.Revision}}}
+	d.ResolvedDependencies = append(d.ResolvedDependencies, in.Materials...)
 	r := &p.RunDetails
 	r.Builder.ID = BuilderID(in.Issuer)
 	r.Metadata.InvocationID = in.Issuer + "/runs/" + in.RunID + "/jobs/" + in.JobID + "/attempts/" + strconv.Itoa(in.Attempt)

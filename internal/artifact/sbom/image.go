@@ -34,6 +34,11 @@ func FromLayout(s Subject, l *layout.Layout, dir string) (json.RawMessage, error
 		}
 		list = append(list, t.components()...)
 	}
+	for _, b := range s.Bases {
+		ref := b.Name + "@" + b.Digest
+		list = append(list, cdx.Component{BOMRef: ref, Type: cdx.ComponentTypeContainer, Name: b.Name, Version: b.Digest,
+			Hashes: &[]cdx.Hash{{Algorithm: cdx.HashAlgoSHA256, Value: strings.TrimPrefix(b.Digest, "sha256:")}}})
+	}
 	return encode(document(s, "app:"+s.Name, list))
 }
 

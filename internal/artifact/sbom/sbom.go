@@ -30,7 +30,11 @@ type Subject struct {
 	Version string
 	Digest  string // of the image
 	Created time.Time
+	Bases   []Base // images that it was built from
 }
+
+// Base is an image that another was built from.
+type Base struct{ Name, Digest string }
 
 // maxListed is how many files are listed one by one.
 const maxListed = 20_000

@@ -130,7 +130,7 @@ func plan(spec *Spec) (jail.Boot, error) {
 	case spec.Image == "":
 		spec.ReadWrite = append([]string{spec.Dir}, spec.ReadWrite...)
 	}
-	b := jail.Boot{Dir: spec.Dir, Image: spec.Image, Limits: spec.Limits, Unconfined: spec.Unconfined, Namespaces: !spec.Unconfined}
+	b := jail.Boot{Dir: spec.Dir, Image: spec.Image, Limits: spec.Limits, Unconfined: spec.Unconfined, Builder: spec.Builder && !spec.Unconfined, Namespaces: !spec.Unconfined}
 	if spec.Unconfined {
 		return b, nil
 	}
@@ -460,6 +460,8 @@ func spawn(link *os.File, b jail.Boot) (p *os.Process, err error) {
 // inside is who a process is in there: itself, but nobody is root.
 func inside(id int, b jail.Boot) int {
 	switch {
+	case b.Builder:
+		return 0
 	case b.Image != "":
 		return 65532 // as images of static binaries expect it
 	case id == 0:

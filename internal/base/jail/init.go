@@ -106,6 +106,9 @@ func (s *supervisor) setUp() error {
 	if err := buildRoot(b); err != nil {
 		return err
 	}
+	if b.Builder {
+		return restrictBuilder()
+	}
 	rules, err := newRules(b)
 	if err != nil {
 		return err
@@ -162,6 +165,9 @@ func (s *supervisor) start(st start) {
 		sys := &syscall.SysProcAttr{Setsid: true}
 		if s.boot.Unconfined {
 			sys.Pdeathsig = syscall.SIGKILL
+		}
+		if s.boot.Builder {
+			inner(sys)
 		}
 		var pid int
 		s.mu.Lock()

@@ -119,7 +119,9 @@ func buildRoot(b Boot) error {
 	}
 	// No user namespaces inside: nothing in here may regain a capability, not even over itself. This is the
 	// old /proc; the setting belongs to the namespace of whoever writes.
-	os.WriteFile("/proc/sys/user/max_user_namespaces", []byte("0"), 0)
+	if !b.Builder {
+		os.WriteFile("/proc/sys/user/max_user_namespaces", []byte("0"), 0)
+	}
 	if err := unix.PivotRoot(".", "."); err != nil {
 		return fmt.Errorf("enter the sandbox's root: %w", err)
 	}
@@ -167,7 +169,11 @@ func newTop(b Boot) (int, error) {
 	if err != nil {
 		return -1, err
 	}
-	for _, d := range []string{"proc", "dev", "tmp", "run", "var"} {
+	folders := []string{"proc", "dev", "tmp", "run", "var"}
+	if b.Builder {
+		folders = append(folders, "sys") // builders mount it into their roots, empty as it is
+	}
+	for _, d := range folders {
 		if err := unix.Mkdirat(top, d, 0o755); err != nil {
 			return -1, err
 		}

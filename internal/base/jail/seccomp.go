@@ -71,8 +71,10 @@ func filter() []bpf.Instruction {
 const tiocLinux = 0x541C
 
 // restrict binds the calling thread and all that it starts to the filter, for ever.
-func restrict() error {
-	raw, err := bpf.Assemble(filter())
+func restrict() error { return install(filter()) }
+
+func install(program []bpf.Instruction) error {
+	raw, err := bpf.Assemble(program)
 	if err != nil {
 		return fmt.Errorf("assemble the filter of system calls: %w", err)
 	}

@@ -26,6 +26,7 @@ type Boot struct {
 	Namespaces bool
 	NetNS      bool
 	Unconfined bool
+	Builder    bool // commands are root of a world of their own: see builder.go
 	Limits     Limits
 }
 

@@ -33,24 +33,25 @@ type job struct {
 	box      *confine.Sandbox
 	api      *jobapi.API
 
-	env      map[string]string // of the workflow and the job, and what steps exported
-	path     []string          // what steps put before PATH, the latest first
-	goroot   string
-	warned   bool // that limits are not enforced
-	told     bool // the event file is written
-	steps    []pipeline.Step
-	top      frame // of the job's own steps
-	failed   bool
-	reason   string
-	serial   int             // counts what ran, to name its files
-	hard     context.Context // ends when everything must end at once
-	stopping error           // why steps are no longer begun, save those that clean up
-	tidy     context.Context // of the steps that clean up, once stopping is set
-	outputs  map[string]string
-	summary  strings.Builder
-	commands command.Job       // what the streams of all steps share
-	fetched  map[string]string // actions of other repositories, and where they are
-	post     []post            // what is left to do after the last step, done in reverse
+	env       map[string]string // of the workflow and the job, and what steps exported
+	path      []string          // what steps put before PATH, the latest first
+	goroot    string
+	warned    bool // that limits are not enforced
+	told      bool // the event file is written
+	steps     []pipeline.Step
+	top       frame // of the job's own steps
+	failed    bool
+	reason    string
+	serial    int             // counts what ran, to name its files
+	hard      context.Context // ends when everything must end at once
+	stopping  error           // why steps are no longer begun, save those that clean up
+	tidy      context.Context // of the steps that clean up, once stopping is set
+	outputs   map[string]string
+	summary   strings.Builder
+	commands  command.Job         // what the streams of all steps share
+	materials []pipeline.Material // what went into a build besides the revision
+	fetched   map[string]string   // actions of other repositories, and where they are
+	post      []post              // what is left to do after the last step, done in reverse
 }
 
 func newJob(r *Runner, rj runner.Job, h runner.Host, log *logs.Writer, dir string, root *os.Root) *job {

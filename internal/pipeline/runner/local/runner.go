@@ -27,6 +27,7 @@ type Config struct {
 	Unconfined bool            // run without protection; recorded with every attempt
 	Seed       string          // folder that a repository's first cache is a copy of; "" is none
 	Limits     confine.Limits  // of each job
+	BuildKit   string          // address of a daemon that builds Dockerfiles; "" is buildah
 	// Least is how many bytes must stay free where the data folder is; the biggest job is ended when fewer are. Default 256 MiB.
 	Least uint64
 	Free  func() uint64 // default: asks the system
