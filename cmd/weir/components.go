@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/url"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -58,6 +59,29 @@ func diffCommand(g *globals) *cobra.Command {
 				if len(all) == 0 {
 					fmt.Fprintln(w, "Both are made of the same components.")
 				}
+			})
+		}}
+}
+
+func whereCommand(g *globals) *cobra.Command {
+	return &cobra.Command{Use: "where NAME[@VERSION]", Short: "Say which artifacts contain a component, and where they run", Args: cobra.ExactArgs(1),
+		Example: "  weir artifact where golang.org/x/net\n  weir artifact where golang.org/x/net@v0.46.0",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			name, version, _ := strings.Cut(args[0], "@")
+			var all []client.ComponentUse
+			if err := g.client().Get(cmd.Context(), "/components?"+url.Values{"q": {name}, "version": {version}}.Encode(), &all); err != nil {
+				return err
+			}
+			return g.print(cmd, all, func(w io.Writer) {
+				if len(all) == 0 {
+					fmt.Fprintf(w, "No artifact contains %s, by the SBOMs.\n", args[0])
+					return
+				}
+				var rows [][]string
+				for _, x := range all {
+					rows = append(rows, []string{x.Name, cmp.Or(x.Version, brief(x.Hash)), x.Service, x.Tag, cmp.Or(strings.Join(x.Runs, ", "), "nowhere"), ago(x.Admitted)})
+				}
+				table(w, "COMPONENT\tVERSION\tSERVICE\tARTIFACT\tRUNS IN\tADMITTED", rows)
 			})
 		}}
 }

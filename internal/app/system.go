@@ -14,6 +14,7 @@ import (
 	"weir/internal/artifact"
 	"weir/internal/artifact/artifactdb"
 	"weir/internal/artifact/build"
+	"weir/internal/artifact/componentdb"
 	artifactengine "weir/internal/artifact/engine"
 	"weir/internal/artifact/registry"
 	"weir/internal/base/blob"
@@ -125,7 +126,7 @@ func (s *System) openBase(ctx context.Context) (err error) {
 	if s.db, err = open(ctx, "database", s.Config.Database, databases); err != nil {
 		return err
 	}
-	for _, migrate := range []func(context.Context, *db.DB) error{lease.Migrate, journal.Migrate, source.Migrate, pipelinedb.Migrate, logdb.Migrate, testdb.Migrate, artifactdb.Migrate, evidencedb.Migrate} {
+	for _, migrate := range []func(context.Context, *db.DB) error{lease.Migrate, journal.Migrate, source.Migrate, pipelinedb.Migrate, logdb.Migrate, testdb.Migrate, artifactdb.Migrate, componentdb.Migrate, evidencedb.Migrate} {
 		if err := migrate(ctx, s.db); err != nil {
 			return err
 		}
@@ -291,5 +292,8 @@ func (s *System) openArtifact(ctx context.Context) error {
 	}
 	s.add(&artifactengine.Engine{DB: s.db, Store: s.artifactRows(), Bytes: bytes, Images: s.registry, Signer: s.evidence, Catalog: specs{s.catalog},
 		Source: commits{s.source, s.git}, Runs: runs{s.pipeline}, Checks: checks{s.source}, Gate: admission{s}, Dir: "", Sweep: s.registry.Sweep, Holder: s.data.holder()})
+	index := &componentdb.Index{DB: s.db, Journal: s.journal, Components: s.artifact.Components, Holder: s.data.holder()}
+	s.artifact.Search(index)
+	s.add(index)
 	return nil
 }

@@ -142,6 +142,7 @@ type Filter struct {
 	RepositoryID string
 	Revision     string
 	Digest       string
+	Text         string // in the service's name, the tag, the digest or the revision
 	Before       ID
 	Limit        int // 0 means 50
 }

@@ -23,11 +23,12 @@ type Service struct {
 	images    Images
 	signer    Signer
 	authorize func(ctx context.Context, action, org string) error
+	index     Index // what Uses looks in
 }
 
 // NewService returns the service. authorize asks policy about the actor in ctx.
 func NewService(store Store, bytes Bytes, images Images, signer Signer, authorize func(ctx context.Context, action, org string) error) *Service {
-	return &Service{store, bytes, images, signer, authorize}
+	return &Service{store: store, bytes: bytes, images: images, signer: signer, authorize: authorize}
 }
 
 var (

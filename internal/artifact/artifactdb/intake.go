@@ -172,6 +172,11 @@ func (s *Store) Get(ctx context.Context, id artifact.ID) (artifact.Artifact, err
 func (s *Store) List(ctx context.Context, f artifact.Filter) ([]artifact.Artifact, error) {
 	q := selection(f)
 	q.and("service_id = ?", f.ServiceID).and("repository_id = ?", f.RepositoryID).and("revision = ?", f.Revision).and("digest = ?", f.Digest)
+	if f.Text != "" {
+		like := "%" + strings.NewReplacer("!", "!!", "%", "!%", "_", "!_").Replace(strings.ToLower(f.Text)) + "%"
+		q.conditions = append(q.conditions, "(lower(service) like ? escape '!' or lower(tag) like ? escape '!' or digest like ? escape '!' or revision like ? escape '!')")
+		q.args = append(q.args, like, like, like, like)
+	}
 	rows, err := s.db.Query(ctx, "select "+artifactColumns+" from artifact where "+q.where()+" order by id desc limit ?", append(q.args, q.limit)...)
 	return db.Collect(rows, err, func(r *sql.Rows) (artifact.Artifact, error) { return scanArtifact(r) })
 }

@@ -112,6 +112,39 @@ func TestChainIsProvenFromCommitToImage(t *testing.T) {
 	}
 }
 
+// What the server itself shows of a chain is verified as well, each time.
+func TestTheShownChainIsVerifiedAndSaysWhatIsMissing(t *testing.T) {
+	w := newWorld(t, dbtest.SQLite(t))
+	w.review(t)
+	d, err := w.service.Details(t.Context(), w.released(t).ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tell := func(links []artifact.Link) (out string) {
+		for _, l := range links {
+			out += l.Kind + " " + string(l.State) + ": " + l.Says + "\n"
+		}
+		return out
+	}
+	got := tell(w.service.Chain(t.Context(), d, w.evidence.TrustedRoot()))
+	for _, want := range []string{"commit absent: No landing", "review verified:", "build verified: Confined, network egress", "tests verified: 1 passed: ci.yml/test", "sbom verified: Lists", "signature verified: By the workflow", "admission verified: Policy admitted it as SLSA build level 2"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("the chain does not say %q:\n%s", want, got)
+		}
+	}
+	if i, k := strings.Index(got, "review"), strings.Index(got, "admission"); i > k {
+		t.Errorf("the links are out of order:\n%s", got)
+	}
+	d.Evidence[0].Bundle = []byte(strings.Replace(string(d.Evidence[0].Bundle), `"payload":"`, `"payload":"AAAA`, 1))
+	if got := tell(w.service.Chain(t.Context(), d, w.evidence.TrustedRoot())); strings.Count(got, "broken") != 1 {
+		t.Errorf("a tampered bundle is not shown as broken:\n%s", got)
+	}
+	stranger := evidencetest.New(t, dbtest.SQLite(t), nil).TrustedRoot()
+	if got := tell(w.service.Chain(t.Context(), d, stranger)); strings.Contains(got, "verified") {
+		t.Errorf("a stranger's root verifies:\n%s", got)
+	}
+}
+
 func TestBrokenChainsGetASentence(t *testing.T) {
 	w := newWorld(t, dbtest.SQLite(t))
 	a := w.released(t)

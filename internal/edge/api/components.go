@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"strings"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -26,7 +27,42 @@ type ComponentChange struct {
 	To   string `json:"to,omitempty" doc:"Version or hash; empty if it was removed."`
 }
 
+// ComponentUse is an artifact that contains a component.
+type ComponentUse struct {
+	Component
+	Artifact string    `json:"artifact"`
+	Service  string    `json:"service"`
+	Tag      string    `json:"tag"`
+	Digest   string    `json:"digest"`
+	Admitted time.Time `json:"admitted"`
+	Runs     []string  `json:"runs_in" doc:"Environments that run the artifact now."`
+}
+
 func (s *server) components(a huma.API) {
+	route(a, "GET", "/components", "find-components", "Which artifacts contain a component, by their signed SBOMs, and where they run", func(ctx context.Context, in *struct {
+		Query   string `query:"q" doc:"A part of the name."`
+		Version string `query:"version" doc:"Exactly this version."`
+	}) ([]ComponentUse, error) {
+		uses, err := s.Artifact.Uses(ctx, artifact.ComponentQuery{Name: in.Query, Version: in.Version, Limit: 5000})
+		if err != nil {
+			return nil, err
+		}
+		envs, err := s.Delivery.Environments(ctx)
+		if err != nil {
+			return nil, err
+		}
+		runs := map[string][]string{}
+		for _, e := range envs {
+			if e.Current != "" {
+				runs[e.Digest] = append(runs[e.Digest], e.Environment)
+			}
+		}
+		out := []ComponentUse{}
+		for _, u := range uses {
+			out = append(out, ComponentUse{Component(u.Component), string(u.ArtifactID), u.Service, u.Tag, u.Digest, u.Admitted, append([]string{}, runs[u.Digest]...)})
+		}
+		return out, nil
+	})
 	route(a, "GET", "/artifacts/{id}/components", "list-components", "What an artifact is made of, from its signed SBOM", func(ctx context.Context, in *struct {
 		ID    string `path:"id"`
 		Query string `query:"q" doc:"Only those with this text in the name."`

@@ -35,8 +35,10 @@ type Data interface {
 	Rollout(ctx context.Context, id string) (Rollout, error)
 	Changes(ctx context.Context, state string) ([]ChangeRow, error)
 	Change(ctx context.Context, id string) (Change, error)
-	Artifacts(ctx context.Context) ([]ArtifactRow, error)
+	Artifacts(ctx context.Context, query string) (ArtifactList, error)
 	Artifact(ctx context.Context, id string) (Artifact, error)
+	// SBOM is the CycloneDX document of an artifact and a name for its file.
+	SBOM(ctx context.Context, id string) (raw []byte, name string, err error)
 	Audit(ctx context.Context, f AuditFilter) (Audit, error)
 	// Find returns what has words in its id, name or title.
 	Find(ctx context.Context, words string) ([]Hit, error)
@@ -453,12 +455,37 @@ type ArtifactRow struct {
 	Created                                     time.Time
 }
 
+// ArtifactList is what a search found, or the newest artifacts.
+type ArtifactList struct {
+	Query          string
+	Rows           []ArtifactRow
+	More, MoreUses bool
+	Uses           []ComponentUse // of the components that match Query
+}
+
+// ComponentUse is an artifact that contains a component.
+type ComponentUse struct {
+	Name, Version, ArtifactID, Service, Tag string
+	Runs                                    []string // environments that run it now
+	Admitted                                time.Time
+}
+
+// ChainLink is one step of the chain of custody. Index is its position in the
+// ledger, -1 if there is no evidence of it.
+type ChainLink struct {
+	Kind, Title, Says, Signer, Href, Link string
+	State                                 Status
+	Verified                              bool
+	Index                                 int64
+}
+
 // Artifact is one artifact with what speaks for it.
 type Artifact struct {
 	ArtifactRow
 	Image     string // as a registry client names it
 	Author    string
 	RunID     string
+	Chain     []ChainLink
 	Evidence  []Evidence
 	Referrers []Referrer
 	Decisions []Decision
@@ -500,6 +527,7 @@ func (a Artifact) found() (show []Component, more int) {
 // Evidence is one signed statement.
 type Evidence struct {
 	ID, Kind, About, Signer string
+	State                   Status // whether its signature holds
 	Index                   int64
 	At                      time.Time
 }

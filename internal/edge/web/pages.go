@@ -161,7 +161,7 @@ func (s *Site) change(r *http.Request) (page, error) {
 }
 
 func (s *Site) artifacts(r *http.Request) (page, error) {
-	rows, err := s.data.Artifacts(r.Context())
+	rows, err := s.data.Artifacts(r.Context(), strings.TrimSpace(r.URL.Query().Get("q")))
 	if err != nil {
 		return page{}, err
 	}

@@ -91,6 +91,7 @@ func (s *Site) routes() *http.ServeMux {
 	mux.Handle("GET /runs/{id}/log/{job}/{attempt}/lines", s.private(http.HandlerFunc(s.logLines)))
 	mux.Handle("GET /runs/{id}/log/{job}/{attempt}/search", s.private(http.HandlerFunc(s.logSearch)))
 	mux.Handle("GET /runs/{id}/artifacts/{name}", s.private(http.HandlerFunc(s.artifactFile)))
+	mux.Handle("GET /artifacts/{id}/sbom.json", s.private(http.HandlerFunc(s.sbom)))
 	mux.Handle("GET /runs/{id}/log/{job}/{attempt}/live", s.private(http.HandlerFunc(s.liveLog)))
 	mux.HandleFunc("GET /services", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/#matrix", http.StatusSeeOther) })
 	s.actions(mux)

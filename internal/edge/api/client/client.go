@@ -35,6 +35,7 @@ type (
 	Artifact        = api.Artifact
 	Component       = api.Component
 	ComponentChange = api.ComponentChange
+	ComponentUse    = api.ComponentUse
 	ArtifactDetails = api.ArtifactDetails
 	Intake          = api.Intake
 	Environment     = api.Environment

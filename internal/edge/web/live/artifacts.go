@@ -14,17 +14,53 @@ import (
 	"weir/internal/guard/ledger"
 )
 
+const (
+	artifactsShown = 100
+	usesShown      = 200
+)
+
 // Artifacts implements web.Data.
-func (d *Data) Artifacts(ctx context.Context) ([]web.ArtifactRow, error) {
-	all, err := d.Config.Artifact.List(ctx, artifact.Filter{Limit: 100})
+func (d *Data) Artifacts(ctx context.Context, query string) (web.ArtifactList, error) {
+	all, err := d.Config.Artifact.List(ctx, artifact.Filter{Text: query, Limit: artifactsShown + 1})
+	l := web.ArtifactList{Query: query, More: len(all) > artifactsShown}
 	if err != nil {
-		return nil, err
+		return l, err
 	}
-	rows := make([]web.ArtifactRow, len(all))
-	for i, a := range all {
-		rows[i] = artifactRow(a)
+	for _, a := range all[:min(len(all), artifactsShown)] {
+		l.Rows = append(l.Rows, artifactRow(a))
 	}
-	return rows, nil
+	if query == "" {
+		return l, nil
+	}
+	name, version, _ := strings.Cut(query, "@")
+	uses, err := d.Config.Artifact.Uses(ctx, artifact.ComponentQuery{Name: name, Version: version, Limit: usesShown + 1})
+	if err != nil {
+		return l, err
+	}
+	if len(uses) == 0 {
+		return l, nil
+	}
+	envs, err := d.Deploy.Environments(ctx)
+	if err != nil {
+		return l, err
+	}
+	runs := map[string][]string{}
+	for _, e := range envs {
+		if e.Current != "" {
+			runs[e.Digest] = append(runs[e.Digest], e.Environment)
+		}
+	}
+	l.MoreUses = len(uses) > usesShown
+	for _, u := range uses[:min(len(uses), usesShown)] {
+		l.Uses = append(l.Uses, web.ComponentUse{Name: u.Name, Version: u.Version, ArtifactID: string(u.ArtifactID), Service: u.Service, Tag: u.Tag, Runs: runs[u.Digest], Admitted: u.Admitted})
+	}
+	return l, nil
+}
+
+// SBOM implements web.Data.
+func (d *Data) SBOM(ctx context.Context, id string) ([]byte, string, error) {
+	a, raw, err := d.Config.Artifact.SBOM(ctx, artifact.ID(id))
+	return raw, a.Service + "-" + a.Tag + ".cdx.json", err
 }
 
 func artifactRow(a artifact.Artifact) web.ArtifactRow {
@@ -39,8 +75,14 @@ func (d *Data) Artifact(ctx context.Context, id string) (web.Artifact, error) {
 	}
 	image := d.host + "/" + a.Image()
 	v := web.Artifact{ArtifactRow: artifactRow(a.Artifact), Image: image, Author: a.Author, RunID: a.RunID, Verify: "weir verify " + image + " --trusted-root trusted_root.json"}
+	chain := d.Config.Artifact.Chain(ctx, a, d.Trust())
+	v.Chain = chainOf(chain)
+	holds := map[int64]web.Status{}
+	for _, l := range chain {
+		holds[l.Index] = linkStatus(l)
+	}
 	for _, e := range append(a.Evidence, a.Revision...) {
-		v.Evidence = append(v.Evidence, web.Evidence{ID: e.ID, Kind: e.PredicateType, About: strings.TrimPrefix(e.Subject, "gitCommit:"), Signer: e.Identity, Index: e.Index, At: e.Time})
+		v.Evidence = append(v.Evidence, web.Evidence{State: holds[e.Index], ID: e.ID, Kind: e.PredicateType, About: strings.TrimPrefix(e.Subject, "gitCommit:"), Signer: e.Identity, Index: e.Index, At: e.Time})
 	}
 	for _, r := range a.Referrers {
 		kind := r.ArtifactType
@@ -191,4 +233,45 @@ func (d *Data) made(ctx context.Context, a artifact.Artifact, v *web.Artifact) e
 		v.Changes = append(v.Changes, web.ComponentChange(c))
 	}
 	return nil
+}
+
+// chainOf shows the links of a chain: each that there is one of, every review,
+// and of each environment the last rollout.
+func chainOf(chain []artifact.Link) []web.ChainLink {
+	last := map[string]int64{}
+	for _, l := range chain {
+		if l.Kind == "rollout" {
+			last[l.Place] = max(last[l.Place], l.Index)
+		}
+	}
+	titles := map[string]string{"commit": "Commit", "review": "Review", "build": "Build", "tests": "Tests", "sbom": "SBOM", "signature": "Signature", "admission": "Admission"}
+	var out []web.ChainLink
+	for _, l := range chain {
+		w := web.ChainLink{Kind: l.Kind, Title: titles[l.Kind], Says: l.Says, Signer: l.Signer, State: linkStatus(l), Verified: l.State == artifact.Verified, Index: l.Index}
+		if l.Kind == "rollout" {
+			if l.Index != last[l.Place] {
+				continue
+			}
+			w.Title = strings.ToUpper(l.Place[:min(1, len(l.Place))]) + l.Place[min(1, len(l.Place)):]
+			if l.State == artifact.Verified && l.Outcome != "completed" {
+				w.State = web.Status{Kind: "warn", Word: strings.ReplaceAll(l.Outcome, "_", " ")}
+			}
+		}
+		if w.Href = pageOf(l.Of); w.Href != "" {
+			w.Link, _, _ = strings.Cut(l.Of, "_")
+			w.Link = map[string]string{"run": "the run", "rol": "the rollout", "change": "the change"}[w.Link]
+		}
+		out = append(out, w)
+	}
+	return out
+}
+
+func linkStatus(l artifact.Link) web.Status {
+	switch l.State {
+	case artifact.Verified:
+		return web.Status{Kind: "ok", Word: "Verified"}
+	case artifact.Broken:
+		return web.Status{Kind: "bad", Word: "Does not hold"}
+	}
+	return web.Status{Kind: "off", Word: "None"}
 }

@@ -21,6 +21,7 @@ import (
 	"weir/internal/deploy"
 	"weir/internal/edge/web"
 	"weir/internal/guard/approval"
+	"weir/internal/guard/evidence"
 	"weir/internal/guard/identity"
 	"weir/internal/guard/ledger"
 	"weir/internal/guard/policy"
@@ -44,6 +45,8 @@ type Config struct {
 	Policy    *policy.Policy
 	Deploy    *deploy.Service
 	Control   control.Service
+	// Trust is the trusted root as it is now.
+	Trust func() evidence.TrustedRoot
 	// Running is what a target reports of an environment now; nil if it does not answer.
 	Running func(ctx context.Context, serviceID, environment string) *deploy.Running
 	// Approve records the actor's consent, or refusal, for one environment.

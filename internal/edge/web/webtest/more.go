@@ -42,12 +42,25 @@ func (d *Data) Change(_ context.Context, id string) (web.Change, error) {
 }
 
 // Artifacts implements web.Data.
-func (d *Data) Artifacts(ctx context.Context) ([]web.ArtifactRow, error) {
-	if d.Empty {
-		return nil, nil
+func (d *Data) Artifacts(ctx context.Context, query string) (web.ArtifactList, error) {
+	l := web.ArtifactList{Query: query}
+	if d.Empty || query == "nothing" {
+		return l, nil
 	}
 	a, err := d.Artifact(ctx, "artifact_1")
-	return []web.ArtifactRow{a.ArtifactRow}, err
+	l.Rows = []web.ArtifactRow{a.ArtifactRow}
+	if query != "" {
+		l.Uses = []web.ComponentUse{{Name: d.name("golang.org/x/net"), Version: "v0.47.0", ArtifactID: "artifact_1", Service: d.name("checkout"), Tag: a.Tag, Runs: []string{"staging", d.name("production")}, Admitted: a.Created},
+			{Name: "golang.org/x/net", Version: "v0.46.0", ArtifactID: "artifact_0", Service: "checkout", Tag: "1.0.0-0f3e1c2", Admitted: a.Created}}
+		l.MoreUses = true
+	}
+	return l, err
+}
+
+// SBOM implements web.Data.
+func (d *Data) SBOM(ctx context.Context, id string) ([]byte, string, error) {
+	a, err := d.Artifact(ctx, id)
+	return []byte(`{"bomFormat":"CycloneDX"}`), a.Service + ".cdx.json", err
 }
 
 // Artifact implements web.Data.
@@ -57,11 +70,21 @@ func (d *Data) Artifact(_ context.Context, id string) (web.Artifact, error) {
 	}
 	now := d.at()
 	ev := func(kind string, index int64) web.Evidence {
-		return web.Evidence{ID: kind, Kind: kind, About: digest, Signer: d.name("https://weir.internal/checkout/.github/workflows/ci.yml@refs/heads/main"), Index: index, At: now.Add(-3 * time.Hour)}
+		return web.Evidence{ID: kind, Kind: kind, About: digest, Signer: d.name("https://weir.internal/checkout/.github/workflows/ci.yml@refs/heads/main"), Index: index, State: st("ok", "Valid"), At: now.Add(-3 * time.Hour)}
 	}
 	return web.Artifact{
 		ArtifactRow: web.ArtifactRow{ID: id, Service: d.name("checkout"), Version: "1.1.0", Tag: "1.1.0-c07d9e2", Digest: digest, Revision: revision, Size: 7340032, Created: now.Add(-3 * time.Hour)},
 		Image:       "localhost:7400/checkout/checkout@" + digest, Author: d.name("Maya Lindqvist"), RunID: "run_0", Verify: "weir verify localhost:7400/checkout/checkout@" + digest + " --trusted-root trusted_root.json",
+		Chain: []web.ChainLink{
+			{Kind: "commit", Title: "Commit", State: st("ok", "Verified"), Verified: true, Says: d.name("Landed as change #12 by maya"), Href: "/changes/change_1", Link: "the change", Index: 48071},
+			{Kind: "review", Title: "Review", State: st("ok", "Verified"), Verified: true, Says: d.name("approve by sofia"), Href: "/changes/change_1", Link: "the change", Index: 48084},
+			{Kind: "build", Title: "Build", State: st("ok", "Verified"), Verified: true, Says: "Confined, no network", Href: "/runs/run_0", Link: "the run", Index: 48097},
+			{Kind: "tests", Title: "Tests", State: st("ok", "Verified"), Verified: true, Says: d.name("2 passed: ci.yml/test, ci.yml/lint"), Index: 48099},
+			{Kind: "sbom", Title: "SBOM", State: st("ok", "Verified"), Verified: true, Says: "Lists 3 components", Index: 48098},
+			{Kind: "signature", Title: "Signature", State: st("bad", "Does not hold"), Says: d.name("The evidence does not verify: it was changed after signing."), Index: 48096},
+			{Kind: "admission", Title: "Admission", State: st("off", "None"), Says: "No admission is signed.", Index: -1},
+			{Kind: "rollout", Title: d.name("Staging"), State: st("ok", "Verified"), Verified: true, Says: "Same digest; completed", Href: "/rollouts/rollout_live", Link: "the rollout", Index: 48117},
+		},
 		Evidence:  []web.Evidence{ev("https://sigstore.dev/cosign/sign/v1", 48096), ev("https://slsa.dev/provenance/v1", 48097), ev("https://cyclonedx.org/bom", 48098), ev("https://in-toto.io/attestation/test-result/v0.1", 48099), ev("https://weir.dev/review/v1", 48084)},
 		Referrers: []web.Referrer{{Digest: strings.Replace(digest, "9f2c", "a41f", 1), Type: "application/vnd.dev.sigstore.bundle.v0.3+json", Size: 5210}},
 		Decisions: []web.Decision{{ID: "decision_1", Action: "release.promote", Allow: true, At: now.Add(-12 * time.Minute), Rules: []web.Rule{{Name: "approvals", Message: "1 of 1 approvals by people who did not write it.", Source: "weir.yaml of main, environments.production.approvals", Allow: true}}},
