@@ -79,18 +79,12 @@ func (r Registry) RemoveBlob(ctx context.Context, tx *db.Tx, repository string, 
 	return r.Discard(ctx, tx, b.Stored, now)
 }
 
-// UsedBytes is the size of all blobs of a repository.
-func (r Registry) UsedBytes(ctx context.Context, repository string) (int64, error) {
-	var n int64
-	err := r.DB.QueryRow(ctx, "select coalesce(sum(size), 0) from registry_blob where org = ? and repository = ?", org, repository).Scan(&n)
-	return n, err
-}
-
 // ManifestRow is a manifest and where its bytes are.
 type ManifestRow struct {
 	artifact.Descriptor
 	Stored  blob.Digest
 	Subject string
+	Edges   []Edge // given when it is added, not read back
 }
 
 const manifestColumns = "digest, stored, media_type, artifact_type, size, subject, annotations"
@@ -110,9 +104,14 @@ func (r Registry) AddManifest(ctx context.Context, tx *db.Tx, repository string,
 	if err != nil {
 		return err
 	}
-	_, err = tx.Exec(ctx, "insert into registry_manifest (org, repository, "+manifestColumns+", created) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) on conflict do nothing",
+	// One that is pushed again is as young as a new one.
+	_, err = tx.Exec(ctx, "insert into registry_manifest (org, repository, "+manifestColumns+", created, indexed) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1)"+
+		" on conflict (org, repository, digest) do update set created = excluded.created, indexed = 1",
 		org, repository, m.Digest, string(m.Stored), m.MediaType, m.ArtifactType, m.Size, m.Subject, string(annotations), db.Micros(now))
 	if err != nil {
+		return err
+	}
+	if err := r.addEdges(ctx, tx, repository, m.Digest, m.Edges); err != nil {
 		return err
 	}
 	return r.keep(ctx, tx, m.Stored)
@@ -120,6 +119,9 @@ func (r Registry) AddManifest(ctx context.Context, tx *db.Tx, repository string,
 
 // RemoveManifest removes a manifest and the tags that name it.
 func (r Registry) RemoveManifest(ctx context.Context, tx *db.Tx, repository string, m ManifestRow, now time.Time) error {
+	if err := r.removeEdges(ctx, tx, repository, m.Digest, now); err != nil {
+		return err
+	}
 	if _, err := tx.Exec(ctx, "delete from registry_tag where org = ? and repository = ? and digest = ?", org, repository, m.Digest); err != nil {
 		return err
 	}

@@ -23,7 +23,7 @@ func (r *Registry) Manifest(ctx context.Context, repository, reference string) (
 	}
 	rc, _, err := r.blobs.Open(ctx, row.Stored)
 	if err != nil {
-		return artifact.Manifest{}, fmt.Errorf("open manifest %s: %w", row.Digest, err)
+		return artifact.Manifest{}, r.lost(ctx, artifact.ManifestUnknown, "the manifest "+row.Digest, row.Stored, err)
 	}
 	defer rc.Close()
 	raw, err := io.ReadAll(io.LimitReader(rc, r.limits.Manifest+1))
@@ -42,6 +42,21 @@ type content struct {
 	Manifests    []artifact.Descriptor `json:"manifests"`
 	Subject      *artifact.Descriptor  `json:"subject"`
 	Annotations  map[string]string     `json:"annotations"`
+}
+
+// edges is what the manifest names, each once.
+func (c content) edges() []artifactdb.Edge {
+	var out []artifactdb.Edge
+	if c.Config != nil {
+		out = append(out, artifactdb.Edge{Child: c.Config.Digest})
+	}
+	for _, d := range c.Layers {
+		out = append(out, artifactdb.Edge{Child: d.Digest})
+	}
+	for _, d := range c.Manifests {
+		out = append(out, artifactdb.Edge{Child: d.Digest, Manifest: true})
+	}
+	return out
 }
 
 // PutManifest stores raw under a tag or its digest, and under more tags.
@@ -87,9 +102,7 @@ func (r *Registry) PutManifest(ctx context.Context, repository, reference, media
 		}
 		row.Subject = c.Subject.Digest
 	}
-	if err := r.limits.Quota(ctx, repository, row.Size); err != nil {
-		return artifact.Manifest{}, err
-	}
+	row.Edges = c.edges()
 	stored, _, err := r.blobs.Put(ctx, bytes.NewReader(raw))
 	if err != nil {
 		return artifact.Manifest{}, fmt.Errorf("store manifest %s: %w", digest, err)
@@ -97,6 +110,16 @@ func (r *Registry) PutManifest(ctx context.Context, repository, reference, media
 	row.Stored = stored
 	err = r.db.Write(ctx, func(tx *db.Tx) error {
 		if err := r.complete(ctx, tx, repository, c); err != nil {
+			return err
+		}
+		if _, found, err := r.rows.Manifest(ctx, tx, repository, digest); err != nil {
+			return err
+		} else if !found {
+			if err := r.room(ctx, tx, repository, row.Size); err != nil {
+				return err
+			}
+		}
+		if err := r.healed(ctx, tx, stored); err != nil {
 			return err
 		}
 		if err := r.rows.AddManifest(ctx, tx, repository, row, time.Now()); err != nil {
@@ -169,7 +192,7 @@ func (r *Registry) tag(ctx context.Context, tx *db.Tx, repository, t, digest str
 	return r.rows.SetTag(ctx, tx, repository, t, artifactdb.Tag{Digest: digest, Immutable: artifact.IsReleaseTag(t)}, time.Now())
 }
 
-// DeleteManifest removes a tag, or a manifest with its tags.
+// DeleteManifest removes a tag, or a manifest with its tags, unless a release, an index or a hold needs it.
 func (r *Registry) DeleteManifest(ctx context.Context, repository, reference string) error {
 	return r.db.Write(ctx, func(tx *db.Tx) error {
 		row, err := r.resolve(ctx, tx, repository, reference)
@@ -177,24 +200,55 @@ func (r *Registry) DeleteManifest(ctx context.Context, repository, reference str
 			return err
 		}
 		if row.Digest != reference {
-			t, _, err := r.rows.Tag(ctx, tx, repository, reference)
-			if err != nil {
-				return err
-			}
-			if t.Immutable {
-				return artifact.Refuse(artifact.Denied, fault.Denied, "the release tag %s of %s cannot be deleted; retention removes it when no environment can need it any more", reference, repository)
-			}
-			return r.rows.RemoveTag(ctx, tx, repository, reference)
+			return r.deleteTag(ctx, tx, repository, reference)
 		}
-		pinned, err := r.rows.PinnedTag(ctx, tx, repository, row.Digest)
-		if err != nil {
+		if err := r.deletable(ctx, tx, repository, row.Digest); err != nil {
 			return err
 		}
-		if pinned != "" {
-			return artifact.Refuse(artifact.Denied, fault.Denied, "%s is the release %s of %s and cannot be deleted; retention removes it when no environment can need it any more", row.Digest, pinned, repository)
+		if err := r.record(ctx, tx, "registry.deleted", repository+"@"+row.Digest, map[string]any{"what": "manifest", "size": row.Size}); err != nil {
+			return err
 		}
 		return r.rows.RemoveManifest(ctx, tx, repository, row, time.Now())
 	})
+}
+
+func (r *Registry) deleteTag(ctx context.Context, tx *db.Tx, repository, tag string) error {
+	t, _, err := r.rows.Tag(ctx, tx, repository, tag)
+	if err != nil {
+		return err
+	}
+	if t.Immutable {
+		return artifact.Refuse(artifact.Denied, fault.Denied, "the release tag %s of %s cannot be deleted; retention removes it when no environment can need it any more", tag, repository)
+	}
+	if err := r.record(ctx, tx, "registry.deleted", repository+":"+tag, map[string]any{"what": "tag", "digest": t.Digest}); err != nil {
+		return err
+	}
+	return r.rows.RemoveTag(ctx, tx, repository, tag)
+}
+
+func (r *Registry) deletable(ctx context.Context, tx *db.Tx, repository, digest string) error {
+	pinned, err := r.rows.PinnedTag(ctx, tx, repository, digest)
+	if err != nil {
+		return err
+	}
+	if pinned != "" {
+		return artifact.Refuse(artifact.Denied, fault.Denied, "%s is the release %s of %s and cannot be deleted; retention removes it when no environment can need it any more", digest, pinned, repository)
+	}
+	reason, err := r.rows.Held(ctx, tx, repository, digest)
+	if err != nil {
+		return err
+	}
+	if reason != "" {
+		return artifact.Refuse(artifact.Denied, fault.Denied, "%s of %s is held and cannot be deleted: %s (weir registry release-hold ends it)", digest, repository, reason)
+	}
+	parents, err := r.rows.Parents(ctx, tx, repository, digest, true)
+	if err != nil {
+		return err
+	}
+	if len(parents) > 0 {
+		return artifact.Refuse(artifact.Denied, fault.Denied, "the index %s of %s names %s, so it cannot be deleted; delete the index first", parents[0], repository, digest)
+	}
+	return nil
 }
 
 // Referrers lists what refers to digest; artifactType "" means all.

@@ -29,14 +29,14 @@ import (
 	"weir/internal/base/blob"
 	"weir/internal/base/db"
 	"weir/internal/base/fault"
+	"weir/internal/guard/identity"
 )
 
 // Limits bound what a client may send.
 type Limits struct {
 	Blob     int64 // bytes; 0 means 10 GiB
 	Manifest int64 // bytes; 0 means 4 MiB
-	// Quota refuses add more bytes in a repository; nil allows all.
-	Quota func(ctx context.Context, repository string, add int64) error
+	Quota    int64 // bytes of a repository for which none was set; 0 means no limit
 }
 
 // Registry holds images. Its methods are safe for concurrent use.
@@ -45,6 +45,20 @@ type Registry struct {
 	db     *db.DB
 	blobs  blob.Store
 	limits Limits
+	ledger artifact.Ledger
+}
+
+// Record has every deletion written down.
+func (r *Registry) Record(l artifact.Ledger) *Registry {
+	r.ledger = l
+	return r
+}
+
+func (r *Registry) record(ctx context.Context, tx *db.Tx, action, subject string, data map[string]any) error {
+	if r.ledger == nil {
+		return nil
+	}
+	return r.ledger(ctx, tx, artifact.Entry{Actor: identity.From(ctx).Name, Action: action, Subject: subject, Data: data})
 }
 
 // New returns the registry of a database and a blob store.
@@ -54,9 +68,6 @@ func New(d *db.DB, blobs blob.Store, l Limits) *Registry {
 	}
 	if l.Manifest == 0 {
 		l.Manifest = 4 << 20
-	}
-	if l.Quota == nil {
-		l.Quota = func(context.Context, string, int64) error { return nil }
 	}
 	return &Registry{rows: artifactdb.Registry{DB: d}, db: d, blobs: blobs, limits: l}
 }
@@ -78,16 +89,39 @@ func (r *Registry) OpenBlob(ctx context.Context, repository, digest string) (io.
 	}
 	rc, _, err := r.blobs.Open(ctx, b.Stored)
 	if err != nil {
-		return nil, artifact.Descriptor{}, fmt.Errorf("open blob %s: %w", digest, err)
+		return nil, artifact.Descriptor{}, r.lost(ctx, artifact.BlobUnknown, "the blob "+digest, b.Stored, err)
 	}
 	return rc, descriptor(b), nil
 }
 
-// DeleteBlob takes a blob out of a repository.
+// Want is OpenBlob for somebody who only asks whether the blob is there: a client that is about to name it in a manifest. One that no
+// manifest names stays for a day from then.
+func (r *Registry) Want(ctx context.Context, repository, digest string) (artifact.Descriptor, error) {
+	b, err := r.find(ctx, r.db, repository, digest)
+	if err != nil {
+		return artifact.Descriptor{}, err
+	}
+	if _, err := r.blobs.Stat(ctx, b.Stored); err != nil {
+		return artifact.Descriptor{}, r.lost(ctx, artifact.BlobUnknown, "the blob "+digest, b.Stored, err)
+	}
+	return descriptor(b), r.rows.Want(ctx, repository, digest, time.Now(), wantedEvery)
+}
+
+// DeleteBlob takes a blob out of a repository, unless a manifest names it.
 func (r *Registry) DeleteBlob(ctx context.Context, repository, digest string) error {
 	return r.db.Write(ctx, func(tx *db.Tx) error {
 		b, err := r.find(ctx, tx, repository, digest)
 		if err != nil {
+			return err
+		}
+		parents, err := r.rows.Parents(ctx, tx, repository, digest, false)
+		if err != nil {
+			return err
+		}
+		if len(parents) > 0 {
+			return artifact.Refuse(artifact.Denied, fault.Denied, "the manifest %s of %s names the blob %s, so it cannot be deleted; delete the manifest first", parents[0], repository, digest)
+		}
+		if err := r.record(ctx, tx, "registry.deleted", repository+"@"+digest, map[string]any{"what": "blob", "size": b.Size}); err != nil {
 			return err
 		}
 		return r.rows.RemoveBlob(ctx, tx, repository, b, time.Now())
@@ -108,9 +142,31 @@ func (r *Registry) Mount(ctx context.Context, repository, from, digest string) (
 		if err != nil || !found {
 			return err
 		}
-		return r.rows.AddBlob(ctx, tx, repository, b, time.Now())
+		return r.mount(ctx, tx, repository, b)
 	})
 	return mounted, err
+}
+
+// addBlob puts a blob that was just stored into a repository, if it has room.
+func (r *Registry) addBlob(ctx context.Context, tx *db.Tx, repository string, b artifactdb.Blob) error {
+	if err := r.healed(ctx, tx, b.Stored); err != nil {
+		return err
+	}
+	return r.mount(ctx, tx, repository, b)
+}
+
+// mount puts a blob that is stored into a repository, if it has room.
+func (r *Registry) mount(ctx context.Context, tx *db.Tx, repository string, b artifactdb.Blob) error {
+	_, found, err := r.rows.Blob(ctx, tx, repository, b.Digest)
+	if err != nil {
+		return err
+	}
+	if !found {
+		if err := r.room(ctx, tx, repository, b.Size); err != nil {
+			return err
+		}
+	}
+	return r.rows.AddBlob(ctx, tx, repository, b, time.Now())
 }
 
 // PutBlob stores a blob in one go.
@@ -133,17 +189,17 @@ func (r *Registry) PutBlob(ctx context.Context, repository, digest string, body 
 
 // add stores the row of a blob and ends its upload, if there was one.
 func (r *Registry) add(ctx context.Context, repository string, b artifactdb.Blob, upload string) (artifact.Descriptor, error) {
-	if err := r.limits.Quota(ctx, repository, b.Size); err != nil {
-		return artifact.Descriptor{}, err
-	}
 	err := r.db.Write(ctx, func(tx *db.Tx) error {
 		if upload != "" {
 			if err := r.rows.RemoveUpload(ctx, tx, upload, time.Now()); err != nil {
 				return err
 			}
 		}
-		return r.rows.AddBlob(ctx, tx, repository, b, time.Now())
+		return r.addBlob(ctx, tx, repository, b)
 	})
+	if artifact.CodeOf(err) == artifact.Denied {
+		r.discard(ctx, b.Stored)
+	}
 	if err != nil {
 		return artifact.Descriptor{}, fmt.Errorf("store blob %s of %s: %w", b.Digest, repository, err)
 	}
@@ -155,9 +211,9 @@ func (r *Registry) Repositories(ctx context.Context) ([]string, error) {
 	return r.rows.Repositories(ctx)
 }
 
-// UsedBytes is what the blobs of a repository weigh, for a quota.
+// UsedBytes is what a repository takes of its quota.
 func (r *Registry) UsedBytes(ctx context.Context, repository string) (int64, error) {
-	return r.rows.UsedBytes(ctx, repository)
+	return r.rows.Used(ctx, r.db, repository)
 }
 
 func (r *Registry) find(ctx context.Context, q db.Querier, repository, digest string) (artifactdb.Blob, error) {

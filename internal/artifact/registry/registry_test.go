@@ -2,7 +2,6 @@ package registry_test
 
 import (
 	"bytes"
-	"context"
 	"crypto/sha256"
 	"crypto/sha512"
 	"encoding/hex"
@@ -167,13 +166,8 @@ func TestReferrersAreFoundBySubjectAndType(t *testing.T) {
 }
 
 func TestRegistryRefuses(t *testing.T) {
-	full := fault.New(fault.Denied, "the repository is full")
-	r, _ := open(t, dbtest.SQLite(t), registry.Limits{Blob: 10, Manifest: 1000, Quota: func(_ context.Context, repository string, _ int64) error {
-		if repository == "shop/full" {
-			return full
-		}
-		return nil
-	}})
+	r, _ := open(t, dbtest.SQLite(t), registry.Limits{Blob: 10, Manifest: 1000, Quota: 10})
+	put(t, r, "shop/full", []byte("0123456789"))
 	blobErr := func(repository, d, body string) error {
 		_, err := r.PutBlob(t.Context(), repository, d, strings.NewReader(body))
 		return err
@@ -190,7 +184,7 @@ func TestRegistryRefuses(t *testing.T) {
 		{"damaged bytes", blobErr("shop/app", digest([]byte("a")), "b"), "as announced"},
 		{"bad digest", blobErr("shop/app", "sha256:xyz", "b"), "is not a digest"},
 		{"too large", blobErr("shop/app", digest([]byte("12345678901")), "12345678901"), "larger than 10 bytes"},
-		{"over quota", blobErr("shop/full", digest([]byte("a")), "a"), "the repository is full"},
+		{"over quota", blobErr("shop/full", digest([]byte("a")), "a"), "10 bytes of its quota of 10 bytes in use, and 1 bytes more do not fit"},
 		{"large manifest", manifestErr("v1", strings.Repeat(" ", 1001)), "at most 1000 are taken"},
 		{"no manifest", manifestErr("v1", "[]"), "is not JSON of the shape"},
 		{"bad tag", manifestErr("-v1", "{}"), "cannot be a tag"},

@@ -17,6 +17,9 @@ import (
 
 // StartUpload begins a blob that comes in pieces.
 func (r *Registry) StartUpload(ctx context.Context, repository string) (artifact.Upload, error) {
+	if err := r.room(ctx, r.db, repository, 1); err != nil {
+		return artifact.Upload{}, err
+	}
 	u := artifact.Upload{ID: id.New("upload"), Repository: repository, Updated: time.Now()}
 	err := r.db.Write(ctx, func(tx *db.Tx) error { return r.rows.AddUpload(ctx, tx, u) })
 	return u, err
@@ -37,6 +40,10 @@ func (r *Registry) Append(ctx context.Context, repository, id string, offset int
 	}
 	if offset >= 0 && offset != u.Size {
 		return u, outOfOrder(u, offset)
+	}
+	// What is on its way is not counted yet, so that the check when it arrives is the one that decides.
+	if err := r.room(ctx, r.db, repository, u.Size+1); err != nil {
+		return u, err
 	}
 	in := &limited{r: body, left: r.limits.Blob - u.Size}
 	stored, size, err := r.blobs.Put(ctx, in)

@@ -38,3 +38,17 @@ type Store interface {
 	// Delete removes a blob; one that is not there is no error.
 	Delete(ctx context.Context, d Digest) error
 }
+
+// Quarantiner is a store that can put damaged bytes aside, for somebody to look at.
+type Quarantiner interface {
+	// Quarantine takes a blob out of the store and keeps its bytes apart; one that is not there is no error.
+	Quarantine(ctx context.Context, d Digest) error
+}
+
+// Quarantine takes a damaged blob out of a store, so that it can be put again. A store that cannot keep it apart deletes it.
+func Quarantine(ctx context.Context, s Store, d Digest) error {
+	if q, ok := s.(Quarantiner); ok {
+		return q.Quarantine(ctx, d)
+	}
+	return s.Delete(ctx, d)
+}

@@ -25,6 +25,7 @@ import (
 // Registry is what the protocol needs from the artifact layer.
 type Registry interface {
 	Blob(ctx context.Context, repository, digest string) (artifact.Descriptor, error)
+	Want(ctx context.Context, repository, digest string) (artifact.Descriptor, error)
 	OpenBlob(ctx context.Context, repository, digest string) (io.ReadSeekCloser, artifact.Descriptor, error)
 	DeleteBlob(ctx context.Context, repository, digest string) error
 	Mount(ctx context.Context, repository, from, digest string) (bool, error)
@@ -170,17 +171,23 @@ func (h handler) challenge(w http.ResponseWriter, _ *http.Request, sentence stri
 
 func (h handler) blobs(w http.ResponseWriter, q *http.Request, repository, digest string) {
 	switch q.Method {
-	case http.MethodGet, http.MethodHead:
+	case http.MethodHead:
+		d, err := h.Registry.Want(q.Context(), repository, digest)
+		if err != nil {
+			refuse(w, q, err)
+			return
+		}
+		blobHeaders(w, d)
+		w.Header().Set("Accept-Ranges", "bytes")
+		w.Header().Set("Content-Length", strconv.FormatInt(d.Size, 10))
+	case http.MethodGet:
 		rc, d, err := h.Registry.OpenBlob(q.Context(), repository, digest)
 		if err != nil {
 			refuse(w, q, err)
 			return
 		}
 		defer rc.Close()
-		w.Header().Set("Docker-Content-Digest", d.Digest)
-		w.Header().Set("Content-Type", d.MediaType)
-		w.Header().Set("Etag", `"`+d.Digest+`"`)
-		w.Header().Set("Cache-Control", "private, max-age=31536000, immutable")
+		blobHeaders(w, d)
 		http.ServeContent(w, q, "", time.Time{}, rc)
 	case http.MethodDelete:
 		if err := h.Registry.DeleteBlob(q.Context(), repository, digest); err != nil {
@@ -191,6 +198,13 @@ func (h handler) blobs(w http.ResponseWriter, q *http.Request, repository, diges
 	default:
 		wrongMethod(w, q)
 	}
+}
+
+func blobHeaders(w http.ResponseWriter, d artifact.Descriptor) {
+	w.Header().Set("Docker-Content-Digest", d.Digest)
+	w.Header().Set("Content-Type", d.MediaType)
+	w.Header().Set("Etag", `"`+d.Digest+`"`)
+	w.Header().Set("Cache-Control", "private, max-age=31536000, immutable")
 }
 
 func (h handler) uploads(w http.ResponseWriter, q *http.Request, repository, id string) {

@@ -126,6 +126,21 @@ func (s *Store) Delete(_ context.Context, d blob.Digest) error {
 	return nil
 }
 
+// Quarantine moves the file to the folder damaged.
+func (s *Store) Quarantine(_ context.Context, d blob.Digest) error {
+	if _, err := blob.ParseDigest(string(d)); err != nil {
+		return err
+	}
+	aside := filepath.Join(s.root, "damaged")
+	if err := os.MkdirAll(aside, 0o700); err != nil {
+		return err
+	}
+	if err := os.Rename(s.path(d), filepath.Join(aside, d.Hex())); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return syncDir(filepath.Dir(aside))
+}
+
 func missing(d blob.Digest) error {
 	return fault.New(fault.NotFound, "There is no blob %s.", d)
 }

@@ -1,0 +1,41 @@
+package registry
+
+import (
+	"context"
+	"fmt"
+
+	"weir/internal/artifact"
+	"weir/internal/base/db"
+	"weir/internal/base/fault"
+)
+
+// room refuses add more bytes in a repository whose quota they would not fit. Inside the transaction that adds them it is exact, as
+// transactions are serializable; before an upload it spares the client the way.
+func (r *Registry) room(ctx context.Context, q db.Querier, repository string, add int64) error {
+	quota, _, err := r.rows.Quota(ctx, q, repository, r.limits.Quota)
+	if err != nil || quota == 0 || add <= 0 {
+		return err
+	}
+	used, err := r.rows.Used(ctx, q, repository)
+	if err != nil {
+		return err
+	}
+	if used+add > quota {
+		return artifact.Refuse(artifact.Denied, fault.Denied, "%s has %s of its quota of %s in use, and %s more do not fit; remove what is not needed (weir registry show %s says what retention keeps), or ask an admin for more room (weir registry quota %s --set SIZE)",
+			repository, size(used), size(quota), size(add), repository, repository)
+	}
+	return nil
+}
+
+// size writes bytes exactly where they are few, so that used and limit can be told apart.
+func size(n int64) string {
+	for _, u := range []struct {
+		name string
+		of   int64
+	}{{"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}} {
+		if n >= 10*u.of || n >= u.of && n%u.of == 0 {
+			return fmt.Sprintf("%.4g %s", float64(n)/float64(u.of), u.name)
+		}
+	}
+	return fmt.Sprintf("%d bytes", n)
+}
