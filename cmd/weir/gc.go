@@ -12,21 +12,38 @@ import (
 
 func gcCommand(g *globals) *cobra.Command {
 	var remove bool
-	c := &cobra.Command{Use: "gc", Short: "Say which logs and artifacts are past their time, or remove them", Args: cobra.NoArgs,
-		Long:    "Say which logs and artifacts of runs are past their time, as `keep` in the configuration file says. Nothing is removed without --remove.\nThe server removes the same by itself every six hours; each removal is an entry in the ledger.",
+	c := &cobra.Command{Use: "gc", Short: "Say which logs, artifacts of runs and images are past their time, or remove them", Args: cobra.NoArgs,
+		Long: `Say what is past its time: logs and artifacts of runs, as keep in the configuration
+file says, and images in the registry, as registry.keep and the services' own
+artifact.keep say (weir registry gc tells each of them and why). Nothing is removed
+without --remove.
+The server removes the same by itself every six hours; each removal is an entry in the
+ledger.`,
 		Example: "  weir gc\n  weir gc --remove",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			var out client.Garbage
+			var out struct {
+				client.Garbage
+				Registry client.RegistryGarbage `json:"registry"`
+			}
 			var err error
 			if remove {
-				err = g.client().Post(cmd.Context(), "/garbage/remove", nil, &out)
+				err = g.client().Post(cmd.Context(), "/garbage/remove", nil, &out.Garbage)
 			} else {
-				err = g.client().Get(cmd.Context(), "/garbage", &out)
+				err = g.client().Get(cmd.Context(), "/garbage", &out.Garbage)
 			}
 			if err != nil {
 				return err
 			}
-			return g.print(cmd, out, func(w io.Writer) { printGarbage(w, out) })
+			if out.Registry, err = g.registryGarbage(cmd, "", remove); err != nil {
+				return err
+			}
+			return g.print(cmd, out, func(w io.Writer) {
+				printGarbage(w, out.Garbage)
+				printRegistryGarbage(w, out.Registry, false)
+				if out.DryRun && (!out.Nothing() || len(out.Registry.Gone)+out.Registry.Blobs > 0) {
+					fmt.Fprintln(w, "Nothing was removed. Do it with: weir gc --remove")
+				}
+			})
 		}}
 	c.Flags().BoolVar(&remove, "remove", false, "remove them")
 	return c
@@ -43,7 +60,4 @@ func printGarbage(w io.Writer, g client.Garbage) {
 	}
 	fmt.Fprintf(w, "%s %d logs of %d runs (%.1f MB) and %d artifacts of %d runs (%.1f MB), from %s to %s.\n", verb, g.Logs, g.LogRuns, float64(g.LogBytes)/1e6,
 		g.Artifacts, g.ArtifactRuns, float64(g.ArtifactBytes)/1e6, g.Oldest, g.Newest)
-	if g.DryRun {
-		fmt.Fprintln(w, "Nothing was removed. Do it with: weir gc --remove")
-	}
 }

@@ -122,6 +122,7 @@ takes it back by itself when the evidence says so.
 	add("admin", settingCommand(g, "secret", "/secrets"), settingCommand(g, "variable", "/variables"), mirrorCommand(g))
 	add("prove", artifactCommand(g), verifyCommand(g), evidenceCommand(g), auditCommand(g))
 	add("admin", userCommand(g), tokenCommand(g), repoCommand(g), keysCommand(g), gcCommand(g))
+	add("admin", registryCommand(g))
 	wrapArgs(root)
 	return root
 }

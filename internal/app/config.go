@@ -1,6 +1,7 @@
 package app
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/url"
@@ -70,9 +71,13 @@ type LogConf struct {
 
 // RegistryConf says who reads images.
 type RegistryConf struct {
-	AnonymousPull bool         `yaml:"anonymous_pull" doc:"Whether images and their evidence can be read without a token." default:"false"`
-	Readable      []string     `yaml:"readable" doc:"Repositories that every job may pull from, such as base/**: base images and tools."`
-	Access        []AccessConf `yaml:"access" doc:"Who may do what, by repository. The first entry that names somebody for what is asked counts; where there is none, roles do."`
+	AnonymousPull bool             `yaml:"anonymous_pull" doc:"Whether images and their evidence can be read without a token." default:"false"`
+	Readable      []string         `yaml:"readable" doc:"Repositories that every job may pull from, such as base/**: base images and tools."`
+	Keep          RegistryKeepConf `yaml:"keep" doc:"How long what is kept. What runs in an environment, what one can go back to and what somebody holds is kept whatever this says."`
+	Quota         catalog.Bytes    `yaml:"quota" doc:"Bytes that a repository may take, such as 50Gi; an admin can set another quota for one. No limit if absent."`
+	ScrubRate     catalog.Bytes    `yaml:"scrub_rate" doc:"Bytes a second at which stored bytes are read again in the background to find damage." default:"8Mi"`
+	ScrubDays     int              `yaml:"scrub_days" doc:"Days from the end of one such reading to the next." default:"7"`
+	Access        []AccessConf     `yaml:"access" doc:"Who may do what, by repository. The first entry that names somebody for what is asked counts; where there is none, roles do."`
 }
 
 // KeepConf says how long things are kept.
@@ -94,6 +99,7 @@ func Default() Config {
 		Host:     HostConf{Start: true},
 		Limits:   LimitsConf{Push: 256 << 20, FreeDisk: 512 << 20},
 		Log:      LogConf{Level: "info", Format: "text"},
+		Registry: RegistryConf{Keep: RegistryKeepConf{Releases: 10, Days: 90, Untagged: 7}, ScrubRate: 8 << 20, ScrubDays: 7},
 		Keep:     KeepConf{Logs: 90, Artifacts: 90, Releases: 400, Newest: 10, Caches: 20 << 30, CacheFloor: 1 << 30},
 	}
 }
@@ -145,8 +151,11 @@ func (c *Config) finish() error {
 	if c.Keep.Newest < 1 || c.Keep.Newest > 100_000 {
 		return fault.New(fault.Invalid, "keep.newest_runs must be from 1 to 100000, not %d.", c.Keep.Newest)
 	}
-	if err := c.Registry.access().Check(); err != nil {
+	if err := errors.Join(c.Registry.access().Check(), c.Registry.Keep.check()); err != nil {
 		return err
+	}
+	if c.Registry.ScrubDays < 1 || c.Registry.ScrubDays > 3650 {
+		return fault.New(fault.Invalid, "registry.scrub_days must be from 1 to 3650, not %d.", c.Registry.ScrubDays)
 	}
 	if c.Runner.Slots < 0 || c.Runner.Slots > 1024 {
 		return fault.New(fault.Invalid, "runner.slots must be from 0 to 1024, not %d.", c.Runner.Slots)

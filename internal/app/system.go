@@ -72,6 +72,7 @@ type System struct {
 	mirrors  *mirror.Store
 	artifact *artifact.Service
 	registry *registry.Registry
+	keeper   *registry.Keeper
 	runs     *pipelinedb.Store
 	hostTold bool // used by keepHost alone: the host's token is good
 
@@ -250,7 +251,9 @@ func (s *System) openPipeline(ctx context.Context) error {
 	if s.jobTokens, err = identity.OpenJobTokens(s.data.join("keys", "job.key")); err != nil {
 		return err
 	}
-	s.registry = registry.New(s.db, artifacts, registry.Limits{})
+	s.registry = registry.New(s.db, artifacts, registry.Limits{Quota: int64(s.Config.Registry.Quota)}).Record(s.artifactLedger)
+	s.keeper = s.registryKeeper()
+	s.add(s.keeper, registry.Scrubber{Keeper: s.keeper})
 	s.artifact = artifact.NewService(s.artifactRows(), artifacts, s.registry, s.evidence, authorize)
 	specs := specs{s.catalog}
 	if s.secrets, err = secret.Open(ctx, s.db, s.ledger, s.data.join("keys", "secret.key"), time.Now); err != nil {

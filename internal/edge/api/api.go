@@ -45,6 +45,7 @@ type Config struct {
 	Secrets   *secret.Store
 	Mirrors   Mirrors
 	Artifact  *artifact.Service
+	Registry  artifact.Custodian
 	Evidence  *evidence.Service
 	Ledger    *ledger.Log
 	Policy    *policy.Policy
@@ -79,6 +80,7 @@ func New(c Config) http.Handler {
 	s.mirrors(a)
 	s.tests(a)
 	s.garbage(a)
+	s.registry(a)
 	s.artifacts(a)
 	s.components(a)
 	s.ledgerRoutes(a)

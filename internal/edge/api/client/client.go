@@ -20,16 +20,22 @@ import (
 
 // The wire types, for callers that may not see the API's own package.
 type (
-	Instance        = api.Instance
-	Token           = api.Token
-	Repository      = api.Repository
-	Change          = api.Change
-	Run             = api.Run
-	Job             = api.Job
-	Wait            = api.Wait
-	LogMatches      = pipeline.LogMatches
-	RunTests        = pipeline.RunTests
-	Garbage         = pipeline.Garbage
+	Instance   = api.Instance
+	Token      = api.Token
+	Repository = api.Repository
+	Change     = api.Change
+	Run        = api.Run
+	Job        = api.Job
+	Wait       = api.Wait
+	LogMatches = pipeline.LogMatches
+	RunTests   = pipeline.RunTests
+	Garbage    = pipeline.Garbage
+
+	RegistryRepository = api.RegistryRepository
+	RegistryManifest   = api.RegistryManifest
+	RegistryGarbage    = api.RegistryGarbage
+	RegistryScrub      = api.RegistryScrub
+
 	TestResult      = pipeline.TestResult
 	TestHistory     = api.TestHistory
 	Artifact        = api.Artifact
