@@ -22,7 +22,8 @@ func registryCommand(g *globals) *cobra.Command {
 
 docker, podman, skopeo, crane, oras, helm and cosign push to and pull from the
 server's own address; sign in with any name and a token as the password:
-  weir token create NAME | docker login --username me --password-stdin SERVER`
+  weir token create --name docker
+  docker login --username me SERVER`
 	return c
 }
 

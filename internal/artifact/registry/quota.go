@@ -21,8 +21,12 @@ func (r *Registry) room(ctx context.Context, q db.Querier, repository string, ad
 		return err
 	}
 	if used+add > quota {
-		return artifact.Refuse(artifact.Denied, fault.Denied, "%s has %s of its quota of %s in use, and %s more do not fit; remove what is not needed (weir registry show %s says what retention keeps), or ask an admin for more room (weir registry quota %s --set SIZE)",
-			repository, size(used), size(quota), size(add), repository, repository)
+		more := size(add) + " more do not fit"
+		if used >= quota || add == 1 {
+			more = "so it is full"
+		}
+		return artifact.Refuse(artifact.Denied, fault.Denied, "%s has %s of its quota of %s in use, %s; remove what is not needed (weir registry show %s says what retention keeps), or ask an admin for more room (weir registry quota %s --set SIZE)",
+			repository, size(used), size(quota), more, repository, repository)
 	}
 	return nil
 }

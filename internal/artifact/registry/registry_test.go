@@ -184,7 +184,7 @@ func TestRegistryRefuses(t *testing.T) {
 		{"damaged bytes", blobErr("shop/app", digest([]byte("a")), "b"), "as announced"},
 		{"bad digest", blobErr("shop/app", "sha256:xyz", "b"), "is not a digest"},
 		{"too large", blobErr("shop/app", digest([]byte("12345678901")), "12345678901"), "larger than 10 bytes"},
-		{"over quota", blobErr("shop/full", digest([]byte("a")), "a"), "10 bytes of its quota of 10 bytes in use, and 1 bytes more do not fit"},
+		{"over quota", blobErr("shop/full", digest([]byte("a")), "a"), "10 bytes of its quota of 10 bytes in use, so it is full"},
 		{"large manifest", manifestErr("v1", strings.Repeat(" ", 1001)), "at most 1000 are taken"},
 		{"no manifest", manifestErr("v1", "[]"), "is not JSON of the shape"},
 		{"bad tag", manifestErr("-v1", "{}"), "cannot be a tag"},
