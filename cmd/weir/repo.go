@@ -33,7 +33,9 @@ could not be found stands as TODO in the file, which weir lint refuses.`,
 					rows = append(rows, []string{l.What, l.Value, string(l.Certainty), l.Source})
 				}
 				table(w, "WHAT\tVALUE\tCERTAINTY\tSOURCE", rows)
-				if rep.Written != "" {
+				if rep.Written != "" && rep.Workflow != "" {
+					fmt.Fprintf(w, "\nWrote %s, and a first workflow. Next: read both, then weir lint.\n", rep.Written)
+				} else if rep.Written != "" {
 					fmt.Fprintf(w, "\nWrote %s. Next: read it, then weir lint.\n", rep.Written)
 				} else {
 					fmt.Fprintf(w, "\nNothing was written. The file would be:\n\n%s", rep.YAML)

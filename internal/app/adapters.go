@@ -111,7 +111,7 @@ func (c specs) Specs(ctx context.Context, repositoryID, revision string) ([]arti
 			command = w.Command // Services have one http workload for now; the parser refuses the other kinds.
 		}
 		out = append(out, artifact.Spec{ServiceID: refs[i].ID, Service: s.Name, RepositoryName: repo.Name, Path: s.Path, Go: s.Artifact.Build.Go, Static: s.Artifact.Build.Static,
-			Layout: s.Artifact.Build.Layout, Make: s.Artifact.Build.Run, From: s.Artifact.Build.From,
+			Node: s.Artifact.Build.Node, Layout: s.Artifact.Build.Layout, Make: s.Artifact.Build.Run, From: s.Artifact.Build.From,
 			Dockerfile: s.Artifact.Build.Dockerfile, Context: s.Artifact.Build.Context, Target: s.Artifact.Build.Target,
 			Command: command, ConfigDigest: s.ConfigDigest()})
 	}

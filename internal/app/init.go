@@ -17,9 +17,10 @@ import (
 
 // InitReport is what weir init found, and what it wrote.
 type InitReport struct {
-	Lines   []detect.Line `json:"lines"`
-	YAML    string        `json:"yaml"`
-	Written string        `json:"written,omitempty"` // path, or "" if nothing was
+	Lines    []detect.Line `json:"lines"`
+	YAML     string        `json:"yaml"`
+	Workflow string        `json:"workflow,omitempty"` // a first workflow, if there was none and one could be written
+	Written  string        `json:"written,omitempty"`  // path, or "" if nothing was
 }
 
 // Init looks at a repository and writes a weir.yaml for it, unless check says
@@ -35,7 +36,7 @@ func Init(dir string, check, force bool) (InitReport, error) {
 	}
 	defer root.Close()
 	found, err := detect.Inspect(root.FS(), gitFacts(abs), checkWorkflow)
-	rep := InitReport{Lines: found.Lines, YAML: string(found.YAML)}
+	rep := InitReport{Lines: found.Lines, YAML: string(found.YAML), Workflow: string(found.Workflow)}
 	if err != nil || check {
 		return rep, err
 	}
@@ -47,6 +48,15 @@ func Init(dir string, check, force bool) (InitReport, error) {
 		return rep, fault.Wrap(fault.Unavailable, err, "%s cannot be written.", path)
 	}
 	rep.Written = path
+	if found.Workflow != nil {
+		dir := filepath.Join(abs, ".github", "workflows")
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return rep, fault.Wrap(fault.Unavailable, err, "%s cannot be made.", dir)
+		}
+		if err := os.WriteFile(filepath.Join(dir, detect.FirstWorkflow), found.Workflow, 0o644); err != nil {
+			return rep, fault.Wrap(fault.Unavailable, err, "%s cannot be written.", dir)
+		}
+	}
 	return rep, nil
 }
 

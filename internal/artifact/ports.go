@@ -50,6 +50,7 @@ type Spec struct {
 	Path           string   // of the service inside the repository; "" or "." is all of it
 	Go             string   // package to build, relative to Path; or
 	Static         string   // folder to serve, relative to Path; or
+	Node           string   // file that Node runs, relative to Path; or
 	Layout         string   // OCI image layout, a folder or a tar relative to Path
 	Make           string   // command that makes the layout; "" if it is there
 	From           string   // artifact of the run that holds the layout; "" if it is in the workspace
@@ -62,7 +63,7 @@ type Spec struct {
 
 // Built reports whether a release job here makes the service's image.
 func (s Spec) Built() bool {
-	return s.Go != "" || s.Static != "" || s.Layout != "" || s.Dockerfile != ""
+	return s.Go != "" || s.Static != "" || s.Node != "" || s.Layout != "" || s.Dockerfile != ""
 }
 
 // HandsImage reports whether the job hands over a whole image, which is taken as it is.

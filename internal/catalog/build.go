@@ -9,7 +9,7 @@ var stage = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$`)
 
 // kind names the keys of b that say what is built, in the order of the file.
 func (b Build) kinds() (names []string) {
-	for _, k := range []struct{ name, value string }{{"go", b.Go}, {"static", b.Static}, {"layout", b.Layout}, {"dockerfile", b.Dockerfile}} {
+	for _, k := range []struct{ name, value string }{{"go", b.Go}, {"static", b.Static}, {"node", b.Node}, {"layout", b.Layout}, {"dockerfile", b.Dockerfile}} {
 		if k.value != "" {
 			names = append(names, k.name)
 		}
@@ -26,7 +26,7 @@ func (p *parser) build(at string, b Build) {
 	if pkg := b.Go; pkg != "" && pkg != "." && !strings.HasPrefix(pkg, "./") {
 		p.at(at+".go", "go must be a package inside the service's path, such as ./cmd/app, not %q", pkg)
 	}
-	for _, v := range []string{b.Go, b.Static, b.Layout, b.Dockerfile, b.Context} {
+	for _, v := range []string{b.Go, b.Static, b.Node, b.Layout, b.Dockerfile, b.Context} {
 		if strings.Contains(v, "..") || strings.ContainsAny(v, " \t\n'\"$`;&|<>\\") || strings.HasPrefix(v, "/") || strings.HasPrefix(v, "-") {
 			p.at(at, "%q is not a path inside the service", v)
 		}

@@ -63,6 +63,7 @@ type Artifact struct {
 type Build struct {
 	Go         string `yaml:"go" doc:"Package to build as one static Go binary on an empty image, such as ./cmd/app."`
 	Static     string `yaml:"static" doc:"Folder of files that are served as they are."`
+	Node       string `yaml:"node" doc:"File that Node runs, such as server.js: the service with its packages and the Node of the runner become the image."`
 	Layout     string `yaml:"layout" doc:"OCI image layout that becomes the image as it is: a folder, or a tar of one, such as out/image or image.tar."`
 	Run        string `yaml:"run" doc:"Command that makes the layout, run by bash in the service's path. Only with layout; the layout is there already if absent."`
 	From       string `yaml:"from" doc:"Artifact of the same run, kept by actions/upload-artifact, that holds the layout. Only with layout; the workspace if absent."`

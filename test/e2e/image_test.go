@@ -148,3 +148,53 @@ func (w *world) statement(id, predicateType string) string {
 	w.t.Fatalf("there is no %s about %s", predicateType, id)
 	return ""
 }
+
+func TestANodeServiceReachesProduction(t *testing.T) {
+	t.Parallel()
+	for _, tool := range []string{"node", "npm"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			t.Skip(tool + " is not installed")
+		}
+	}
+	w := newWorld(t, "")
+	files := map[string]string{
+		"package.json": `{"name":"tiny","version":"0.0.0","private":true,"scripts":{"start":"node server.js","build":"node -e \"require('fs').writeFileSync('built.txt','built')\"","test":"node --test"},"dependencies":{"greet":"file:greet.tgz"}}`,
+		"server.js": `const http = require("http"), fs = require("fs"), greet = require("greet");
+const port = process.env.PORT || 3000;
+http.createServer((req, res) => {
+  if (req.url === "/healthz") return res.end("ok");
+  res.end(greet(process.env.WEIR_ENVIRONMENT) + " " + fs.readFileSync("built.txt") + " as " + process.getuid());
+}).listen(port);
+`,
+		"greet.tgz": string(layouttest.Gzip(layouttest.Tar(
+			layouttest.File{Name: "package/package.json", Body: `{"name":"greet","version":"1.2.3","license":"MIT","main":"index.js"}`},
+			layouttest.File{Name: "package/index.js", Body: "module.exports = (s) => `node says ${s}`;\n"}))),
+		"server.test.js": "require('node:test')('it greets', () => { if (require('greet')('x') !== 'node says x') throw new Error('no'); });\n",
+		"CODEOWNERS":     "* @maintainer\n",
+		".gitignore":     "node_modules\n",
+	}
+	for name, text := range files {
+		w.must(writeTo(w.work+"/"+name, text))
+	}
+	lock := exec.Command("npm", "install", "--package-lock-only", "--offline", "--no-audit", "--no-fund")
+	lock.Dir = w.work
+	if out, err := lock.CombinedOutput(); err != nil {
+		t.Fatal(err, string(out))
+	}
+	if out, stderr, status := weir(t, nil, "init", w.work); status != 0 {
+		t.Fatal(out, stderr)
+	}
+	r := w.released(w.bootstrap(nil))
+	w.serves("staging", r.Version)
+	if got := w.says("staging"); !strings.Contains(got, "node says staging built as 65532") {
+		t.Errorf("staging says %q", got)
+	}
+	if runs := w.runs(r.Revision); len(runs) != 1 || runs[0].Workflow != ".github/workflows/ci.yml" {
+		t.Errorf("the revision has the runs %+v; want the workflow that init wrote", runs)
+	}
+	var made []client.Artifact
+	w.must(w.as("admin").Get(t.Context(), "/artifacts", &made))
+	if got := w.statement(made[0].ID, "https://cyclonedx.org/bom"); !strings.Contains(got, `pkg:npm/greet@1.2.3`) || !strings.Contains(got, "pkg:generic/node@") {
+		t.Errorf("the SBOM lists neither the package nor Node: %.2000s", got)
+	}
+}

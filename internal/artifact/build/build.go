@@ -153,6 +153,10 @@ func Of(s artifact.Spec, version string, commit time.Time) (pipeline.Build, erro
 		err := fromLayout(&b, s)
 		return b, err
 	}
+	if s.Node != "" {
+		err := fromNode(&b, s)
+		return b, err
+	}
 	if s.Dockerfile != "" {
 		err := fromDockerfile(&b, s)
 		return b, err

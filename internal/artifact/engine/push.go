@@ -90,6 +90,9 @@ func (e *Engine) layer(ctx context.Context, i artifact.Intake, s artifact.Spec, 
 	defer rc.Close()
 	dir := e.temporary()
 	in := image.Input{Name: s.Service, Command: s.Command, Revision: i.Output.Revision, Version: i.Output.Version, Source: e.source(s), Created: c.Time}
+	if s.Node != "" {
+		return image.FromNode(dir, in, rc, s.Node)
+	}
 	if s.Static != "" {
 		return image.FromFiles(dir, in, rc)
 	}

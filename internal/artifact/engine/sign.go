@@ -117,6 +117,9 @@ func (e *Engine) sbom(ctx context.Context, i artifact.Intake, s artifact.Spec) (
 		}
 		return sbom.FromLayout(about, l, e.temporary())
 	}
+	if s.Node != "" {
+		return sbom.FromTree(about, rc, e.temporary())
+	}
 	if s.Static != "" {
 		return sbom.FromFiles(about, rc)
 	}

@@ -17,6 +17,7 @@ import (
 	cdx "github.com/CycloneDX/cyclonedx-go"
 
 	"weir/internal/artifact/layout"
+	"weir/internal/base/fault"
 )
 
 // maxRead bounds the files that are read whole: databases and manifests of packages.
@@ -40,6 +41,16 @@ func FromLayout(s Subject, l *layout.Layout, dir string) (json.RawMessage, error
 			Hashes: &[]cdx.Hash{{Algorithm: cdx.HashAlgoSHA256, Value: strings.TrimPrefix(b.Digest, "sha256:")}}})
 	}
 	return encode(document(s, "app:"+s.Name, list))
+}
+
+// FromTree lists the packages in a tree of files: a tar as a release job stages it.
+func FromTree(s Subject, files io.Reader, dir string) (json.RawMessage, error) {
+	t := tree{found: map[string]finding{}, inside: map[string]int{}, dir: dir}
+	_, err := layout.Walk("tar", files, &layout.Budget{}, func(e layout.Entry, body io.Reader) error { return t.add(0, e, body) })
+	if err != nil {
+		return nil, fault.Wrap(fault.Invalid, err, "The files of %s cannot be listed: the archive %s.", s.Name, err)
+	}
+	return encode(document(s, "app:"+s.Name, t.components()))
 }
 
 // finding is what one file says.

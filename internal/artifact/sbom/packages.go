@@ -29,6 +29,7 @@ var readers = []struct {
 		return path.Base(p) == "copyright" && path.Dir(path.Dir(p)) == "usr/share/doc"
 	}, copyright},
 	{func(p string) bool { return p == "lib/apk/db/installed" || p == "usr/lib/apk/db/installed" }, apk},
+	{func(p string) bool { return p == "usr/share/weir/node.json" }, nodeVersions},
 	{npmPackage, npm},
 	{func(p string) bool { return strings.HasSuffix(p, "node_modules/.package-lock.json") }, npmLock},
 	{func(p string) bool {
@@ -226,6 +227,23 @@ func requirements(_ string, b []byte) finding {
 			p.hash = cdx.Hash{Algorithm: cdx.HashAlgoSHA256, Value: s[0][1]}
 		}
 		f.packages = append(f.packages, p)
+	}
+	return f
+}
+
+// nodeVersions are what a Node program says of itself: process.versions, with
+// what is linked into it.
+func nodeVersions(_ string, b []byte) finding {
+	var v map[string]string
+	if json.Unmarshal(b, &v) != nil {
+		return finding{}
+	}
+	var f finding
+	for name, version := range v {
+		if name == "modules" || name == "napi" || !simple.MatchString(name) || !simple.MatchString(version) {
+			continue // numbers of interfaces
+		}
+		f.packages = append(f.packages, pkg{kind: "generic", name: name, version: version})
 	}
 	return f
 }

@@ -33,7 +33,7 @@ type Spec struct {
 	NoSystem bool
 	// Image is a folder that is the whole file tree in place of the machine's own folders, read-only. It
 	// holds dev, proc and tmp, and processes run as user 65532. Dir is then a path in the image.
-	Image  string
+	Image string
 	// Builder gives commands what a builder of images needs: they are root of a user namespace of their own and may mount. What
 	// they see and reach is that of any sandbox, and read-only roots stay so; Landlock cannot say it a second time.
 	Builder bool

@@ -58,7 +58,12 @@ type Git struct {
 type Report struct {
 	Lines []Line `json:"lines"`
 	YAML  []byte `json:"-"` // a weir.yaml with comments
+	// Workflow is a first workflow, for a repository that has none and whose checks are known; nil if not.
+	Workflow []byte `json:"-"`
 }
+
+// FirstWorkflow is the name of Report.Workflow below .github/workflows.
+const FirstWorkflow = "ci.yml"
 
 // Limits on what is looked at.
 const (
@@ -76,16 +81,23 @@ func Inspect(files fs.FS, git Git, check func(path string, content []byte) []Fin
 	}
 	s := &scan{tree: t, git: git}
 	s.golang()
+	s.dockerfiles()
+	s.node()
 	s.static()
 	s.refused()
 	s.versions()
 	s.workflows(check)
+	first := s.workflow()
+	if first != nil {
+		s.files, s.required = []string{FirstWorkflow}, []string{FirstWorkflow + "/test"}
+		s.flows = []Line{{"workflow", FirstWorkflow + ": it is written too, with what package.json tests and builds", "no .github/workflows", Likely}}
+	}
 	s.owners()
 	r := Report{Lines: s.lines()}
 	if len(s.services) == 0 {
 		return r, s.nothing()
 	}
-	r.YAML = s.yaml()
+	r.YAML, r.Workflow = s.yaml(), first
 	return r, nil
 }
 
@@ -161,6 +173,7 @@ type scan struct {
 	git       Git
 	modules   []module
 	services  []*service
+	nodes     []nodePackage
 	others    []Line // programs, folders and kinds that are no service
 	version   []Line
 	flows     []Line
@@ -210,11 +223,11 @@ func printable(s string) string {
 func (s *scan) nothing() error {
 	switch {
 	case len(s.kinds) > 0:
-		return fault.New(fault.Invalid, "This repository is of a kind that Weir does not build: %s. Weir builds Go programs that serve HTTP, and folders of static files with an index.html. Its workflows can run here all the same: write a weir.yaml with the key repository only.", strings.Join(s.kinds, ", "))
+		return fault.New(fault.Invalid, "This repository is of a kind that Weir does not build: %s. Weir builds Go and Node programs that serve HTTP, folders of static files with an index.html, and anything with a Dockerfile. Its workflows can run here all the same: write a weir.yaml with the key repository only.", strings.Join(s.kinds, ", "))
 	case len(s.others) > 0:
 		return fault.New(fault.Invalid, "There is a Go program here (%s), but as far as can be seen none that serves HTTP, and Weir delivers only those. If it does serve HTTP, write weir.yaml by hand; `weir schema` lists the keys.", s.others[0].Source)
 	}
-	return fault.New(fault.Invalid, "Nothing here can be delivered: there is no Go program and no folder with an index.html. Start in the folder of a repository.")
+	return fault.New(fault.Invalid, "Nothing here can be delivered: there is no Go or Node program, no Dockerfile and no folder with an index.html. Start in the folder of a repository.")
 }
 
 // kinds are files that give away a project of a kind that Weir does not build.
@@ -247,6 +260,11 @@ func (s *scan) refused() {
 			continue
 		}
 		dir := path.Dir(p)
+		if slices.ContainsFunc(s.services, func(v *service) bool {
+			return v.source == p || strings.HasPrefix(v.build, "dockerfile: ") && within(v.path, dir) && v.path != "."
+		}) {
+			continue
+		}
 		value := kind + " in " + dir + ": not built by Weir"
 		if s.covered(dir) {
 			// A Go service with a Dockerfile is built from Go all the same.
