@@ -4,6 +4,8 @@ go 1.26.0
 
 require github.com/klauspost/compress v1.20.1
 
+require github.com/opencontainers/runtime-spec v1.2.1 // indirect
+
 require (
 	github.com/BurntSushi/toml v1.4.1-0.20240526193622-a339e1f7089c // indirect
 	github.com/CycloneDX/cyclonedx-go v0.12.0 // indirect

@@ -1,0 +1,183 @@
+package oci
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"io"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+
+	"weir/internal/base/fault"
+)
+
+// Source is where images come from. Its methods may be called concurrently.
+type Source interface {
+	// Manifest returns a manifest or index of a repository by tag or digest, byte for byte. One that does not exist is a NotFound fault.
+	Manifest(ctx context.Context, repository, reference string) (Manifest, error)
+	// Blob opens a blob of a repository. The caller closes it and checks what it reads.
+	Blob(ctx context.Context, repository, digest string) (io.ReadCloser, error)
+}
+
+// Manifest is a document of a registry.
+type Manifest struct {
+	MediaType string
+	Raw       []byte
+}
+
+// Config is what an image says about the processes that it is made for.
+type Config struct {
+	User         string
+	Env          []string
+	Entrypoint   []string
+	Cmd          []string
+	WorkingDir   string
+	ExposedPorts map[string]struct{}
+	Volumes      map[string]struct{}
+	StopSignal   string
+	Healthcheck  *Health
+}
+
+// Health is an image's own test of whether it works.
+type Health struct {
+	Test                           []string // NONE, CMD args..., or CMD-SHELL line
+	Interval, Timeout, StartPeriod time.Duration
+	Retries                        int
+}
+
+// Image is an image on disk.
+type Image struct {
+	Name   string // as it was asked for
+	Digest string // of its manifest
+	Config Config
+	Layers []string // folders, the lowest first
+	Size   int64    // bytes unpacked
+}
+
+// Bounds of what is read of an image.
+const (
+	maxManifest = 4 << 20
+	maxConfig   = 4 << 20
+	maxLayers   = 127
+)
+
+type descriptor struct {
+	MediaType string    `json:"mediaType"`
+	Digest    string    `json:"digest"`
+	Size      int64     `json:"size"`
+	URLs      []string  `json:"urls"`
+	Platform  *platform `json:"platform"`
+}
+
+type platform struct {
+	Architecture string `json:"architecture"`
+	OS           string `json:"os"`
+	Variant      string `json:"variant"`
+}
+
+func (p platform) String() string { return p.OS + "/" + p.Architecture }
+
+type manifest struct {
+	MediaType string       `json:"mediaType"`
+	Config    *descriptor  `json:"config"`
+	Layers    []descriptor `json:"layers"`
+	Manifests []descriptor `json:"manifests"`
+}
+
+type config struct {
+	platform
+	Config Config `json:"config"`
+	RootFS struct {
+		DiffIDs []string `json:"diff_ids"`
+	} `json:"rootfs"`
+}
+
+// here is the platform of this machine.
+var here = platform{OS: "linux", Architecture: runtime.GOARCH}
+
+// resolve finds the manifest of an image for this machine, by way of an index if the name stands for one.
+func resolve(ctx context.Context, src Source, r Reference) (m manifest, digest string, err error) {
+	want := r.wanted()
+	for range 3 { // an index of an index is as deep as it goes
+		raw, err := src.Manifest(ctx, r.Repository, want)
+		if err != nil {
+			return m, "", err
+		}
+		if len(raw.Raw) > maxManifest {
+			return m, "", fault.New(fault.Invalid, "The manifest of %s has %d bytes; it may have %d.", r, len(raw.Raw), maxManifest)
+		}
+		sum := sha256.Sum256(raw.Raw)
+		digest = "sha256:" + hex.EncodeToString(sum[:])
+		if strings.Contains(want, ":") && want != digest {
+			return m, "", fault.New(fault.Invalid, "The registry sent something else than %s of %s: its digest is %s.", want, r.Name(), digest)
+		}
+		m = manifest{}
+		if err := json.Unmarshal(raw.Raw, &m); err != nil {
+			return m, "", fault.New(fault.Invalid, "The manifest of %s cannot be read: %v.", r, err)
+		}
+		if len(m.Manifests) == 0 {
+			if m.Config == nil || len(m.Layers) == 0 {
+				return m, "", fault.New(fault.Invalid, "%s is no image that could be run: it has no layers.", r)
+			}
+			return m, digest, nil
+		}
+		i := slices.IndexFunc(m.Manifests, func(d descriptor) bool {
+			return d.Platform != nil && d.Platform.OS == here.OS && d.Platform.Architecture == here.Architecture
+		})
+		if i < 0 {
+			return m, "", fault.New(fault.Invalid, "%s is not for this machine, which is %s: it is for %s. Choose a runner of that platform with runs-on, or push the image for both.", r, here, platforms(m.Manifests))
+		}
+		if want = m.Manifests[i].Digest; !digestForm.MatchString(want) {
+			return m, "", fault.New(fault.Invalid, "The index of %s names %q, which is no sha256 digest.", r, clip(want))
+		}
+	}
+	return m, "", fault.New(fault.Invalid, "%s is an index of indexes of indexes; name the image itself by its digest.", r)
+}
+
+func platforms(all []descriptor) string {
+	var out []string
+	for _, d := range all {
+		if d.Platform != nil && d.Platform.OS != "unknown" && !slices.Contains(out, d.Platform.String()) && len(out) < 20 {
+			out = append(out, d.Platform.String())
+		}
+	}
+	if len(out) == 0 {
+		return "no platform that it names"
+	}
+	return strings.Join(out, ", ")
+}
+
+// configOf reads and checks the configuration of an image.
+func configOf(ctx context.Context, src Source, r Reference, m manifest) (c config, err error) {
+	d := *m.Config
+	if !digestForm.MatchString(d.Digest) || d.Size > maxConfig {
+		return c, fault.New(fault.Invalid, "The configuration of %s has no sha256 digest, or more than %d bytes.", r, maxConfig)
+	}
+	body, err := src.Blob(ctx, r.Repository, d.Digest)
+	if err != nil {
+		return c, err
+	}
+	defer body.Close()
+	raw, err := io.ReadAll(io.LimitReader(body, maxConfig+1))
+	if err != nil {
+		return c, err
+	}
+	if sum := sha256.Sum256(raw); "sha256:"+hex.EncodeToString(sum[:]) != d.Digest {
+		return c, fault.New(fault.Invalid, "The configuration of %s is not what its digest says.", r)
+	}
+	if err := json.Unmarshal(raw, &c); err != nil {
+		return c, fault.New(fault.Invalid, "The configuration of %s cannot be read: %v.", r, err)
+	}
+	switch {
+	case c.OS != here.OS || c.Architecture != here.Architecture:
+		return c, fault.New(fault.Invalid, "%s is not for this machine, which is %s: it is for %s.", r, here, c.platform)
+	case len(m.Layers) > maxLayers:
+		return c, fault.New(fault.Invalid, "%s has %d layers; it may have %d.", r, len(m.Layers), maxLayers)
+	case len(c.RootFS.DiffIDs) != len(m.Layers):
+		return c, fault.New(fault.Invalid, "%s has %d layers and names %d.", r, len(m.Layers), len(c.RootFS.DiffIDs))
+	}
+	return c, nil
+}
