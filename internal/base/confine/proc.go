@@ -117,7 +117,7 @@ func (s *Sandbox) Start(c Cmd) (*Proc, error) {
 		// Fd also makes the file blocking, which is what a program expects of its standard files.
 		fds = append(fds, int(f.Fd()))
 	}
-	_, err = s.ask(context.Background(), jail.Request{ID: p.id, Op: jail.OpStart, Argv: c.Argv, Env: c.Env, Dir: c.Dir}, fds...)
+	_, err = s.ask(context.Background(), jail.Request{ID: p.id, Op: jail.OpStart, Argv: c.Argv, Env: c.Env, Dir: c.Dir, User: c.User}, fds...)
 	runtime.KeepAlive(theirs) // no finalizer closes a file that is on its way
 	if err != nil {
 		s.mu.Lock()

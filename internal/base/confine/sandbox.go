@@ -26,7 +26,7 @@ var system = []string{"/usr", "/bin", "/sbin", "/lib", "/lib64", "/lib32", "/etc
 // Sandbox is an open one. Its methods may be used concurrently.
 type Sandbox struct {
 	spec Spec
-	init *os.Process
+	init keeper
 	link *jail.Link
 	conn *net.UnixConn
 	out  *egress
@@ -40,6 +40,12 @@ type Sandbox struct {
 	procs   map[uint64]*Proc
 	closed  bool
 	over    string
+}
+
+// keeper is the process that is init, or that keeps it.
+type keeper interface {
+	Kill() error
+	Wait() (*os.ProcessState, error)
 }
 
 type answer struct {
@@ -64,22 +70,19 @@ func Open(ctx context.Context, spec Spec) (*Sandbox, error) {
 		return nil, fmt.Errorf("make control socket: %w", err)
 	}
 	held, missing := group{}, []string(nil)
-	if !spec.Unconfined || spec.Limits.Memory > 0 || spec.Limits.CPU > 0 {
-		held, missing = machineGroups().newGroup(spec.Limits)
+	var p keeper
+	var run *runtimeProcess
+	if spec.Container != nil {
+		run, held, missing, err = startContainer(theirs, spec)
+		p = run
+	} else {
+		p, held, missing, err = startNative(theirs, spec, b)
 	}
-	p, err := spawn(theirs, b)
 	theirs.Close()
-	if err == nil {
-		// Before it is told what to build, so that nothing of it is ever outside.
-		if err = held.add(p.Pid); err != nil {
-			p.Kill()
-			p.Wait()
-		}
-	}
 	if err != nil {
 		held.remove()
 		ours.Close()
-		return nil, fault.Wrap(fault.Unavailable, err, "%s", refusal(err))
+		return nil, err
 	}
 	conn, err := control(ours)
 	if err != nil {
@@ -87,6 +90,9 @@ func Open(ctx context.Context, spec Spec) (*Sandbox, error) {
 		p.Wait()
 		held.remove()
 		return nil, err
+	}
+	if run != nil {
+		run.link(conn)
 	}
 	l := &jail.Link{Socket: socket{conn}}
 	s := &Sandbox{spec: spec, init: p, link: l, conn: conn, held: held, soft: missing, gone: make(chan struct{}), waiting: map[uint64]chan answer{}, procs: map[uint64]*Proc{}}
@@ -110,6 +116,9 @@ func Open(ctx context.Context, spec Spec) (*Sandbox, error) {
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
+		if run != nil {
+			return nil, run.refusal(err)
+		}
 		return nil, fault.Wrap(fault.Unavailable, err, "%s", refusal(err))
 	}
 	go s.read()
@@ -122,8 +131,34 @@ func Open(ctx context.Context, spec Spec) (*Sandbox, error) {
 	return s, nil
 }
 
+// startNative starts init in namespaces of its own, in a control group.
+func startNative(theirs *os.File, spec Spec, b jail.Boot) (p *os.Process, held group, missing []string, err error) {
+	if !spec.Unconfined || spec.Limits.Memory > 0 || spec.Limits.CPU > 0 {
+		held, missing = machineGroups().newGroup(spec.Limits)
+	}
+	p, err = spawn(theirs, b)
+	if err == nil {
+		// Before it is told what to build, so that nothing of it is ever outside.
+		if err = held.add(p.Pid); err != nil {
+			p.Kill()
+			p.Wait()
+		}
+	}
+	if err != nil {
+		err = fault.Wrap(fault.Unavailable, err, "%s", refusal(err))
+	}
+	return p, held, missing, err
+}
+
 // plan decides what init is told, and fills in the defaults of spec.
 func plan(spec *Spec) (jail.Boot, error) {
+	if spec.Container != nil {
+		if spec.Dir == "" {
+			spec.Dir = "/"
+		}
+		spec.Unconfined = false
+		return jail.Boot{Dir: spec.Dir, Limits: spec.Limits, Contained: true}, nil
+	}
 	switch {
 	case spec.Dir == "":
 		spec.Dir = "/tmp"
@@ -365,7 +400,12 @@ func (s *Sandbox) Dial(ctx context.Context, port int) (net.Conn, error) {
 
 // Listen opens a port on the sandbox's loopback that the caller serves. Port 0 chooses one.
 func (s *Sandbox) Listen(port int) (net.Listener, error) {
-	a, err := s.ask(context.Background(), jail.Request{Op: jail.OpListen, Port: port})
+	return s.ListenAt([4]byte{127, 0, 0, 1}, port)
+}
+
+// ListenAt is Listen on another address of the loopback, 127.0.0.0/8.
+func (s *Sandbox) ListenAt(addr [4]byte, port int) (net.Listener, error) {
+	a, err := s.ask(context.Background(), jail.Request{Op: jail.OpListen, Port: port, Addr: addr})
 	if err != nil {
 		return nil, portError("listen on", port, err)
 	}

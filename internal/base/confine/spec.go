@@ -37,7 +37,10 @@ type Spec struct {
 	// Builder gives commands what a builder of images needs: they are root of a user namespace of their own and may mount. What
 	// they see and reach is that of any sandbox, and read-only roots stay so; Landlock cannot say it a second time.
 	Builder bool
-	Limits  Limits
+	// Container is a file tree of its own, which programs may change, and run by a container runtime. Dir is a path in it; Image,
+	// ReadOnly, ReadWrite, NoSystem and Unconfined do not apply.
+	Container *Container
+	Limits    Limits
 }
 
 // Limits bound what each command may take. Zero means the default.
@@ -51,10 +54,15 @@ type Cmd struct {
 	// An *os.File is handed over as it is. Anything else is joined by a pipe and copied. Nil is /dev/null.
 	Stdin          io.Reader
 	Stdout, Stderr io.Writer
+	// User is who the command runs as in a container; nil is root there.
+	User *User
 	// Linger is how long Wait keeps copying output after the command's own exit, for descendants that
 	// still hold the pipe. Default 200 ms.
 	Linger time.Duration
 }
+
+// User is who a command of a container runs as, in the numbers of its image.
+type User = jail.User
 
 // Exit is how a command ended. A command killed by a signal has Code 128 + signal, as a shell reports it.
 type Exit = jail.Exit

@@ -20,11 +20,13 @@ const (
 	Name      = "weir-sandbox"
 	Marker    = "WEIR_SANDBOX_INIT"
 	ControlFD = 3
+	// Handed is the name in a container, where init is an open file that the runtime hands over.
+	Handed = "/proc/self/fd/4"
 )
 
 // Main runs the sandbox's init when this process is one, and then does not return. Otherwise it does nothing.
 func Main() {
-	if len(os.Args) != 1 || os.Args[0] != Name || os.Getenv(Marker) == "" {
+	if len(os.Args) != 1 || os.Args[0] != Name && os.Args[0] != Handed || os.Getenv(Marker) == "" {
 		return
 	}
 	// The main thread, which is the one that others see as process 1, stays out of the confined domain.
@@ -94,6 +96,9 @@ func (s *supervisor) setUp() error {
 	if err := setLimits(b.Limits); err != nil {
 		return err
 	}
+	if b.Contained {
+		return contained()
+	}
 	if b.Unconfined {
 		return unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 	}
@@ -123,6 +128,17 @@ func (s *supervisor) setUp() error {
 	return restrict()
 }
 
+// contained is what is left to do in a container. The file tree, the capabilities and the first no_new_privs are the runtime's work.
+func contained() error {
+	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+		return fmt.Errorf("set no_new_privs: %w", err)
+	}
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
+		return fmt.Errorf("make init undumpable: %w", err)
+	}
+	return restrict()
+}
+
 // listen hands starts to the confined thread and answers the rest from unconfined ones.
 func (s *supervisor) listen() {
 	defer close(s.starts)
@@ -143,7 +159,7 @@ func (s *supervisor) listen() {
 		case OpDial:
 			go s.answerSocket(req.ID, func() (int, error) { return dialInside(req.Port) })
 		case OpListen:
-			s.answerSocket(req.ID, func() (int, error) { return listenInside(req.Port) })
+			s.answerSocket(req.ID, func() (int, error) { return listenInside(req.Addr, req.Port) })
 		default:
 			s.link.Send(Reply{ID: req.ID, Err: "unknown request"})
 		}
@@ -168,6 +184,12 @@ func (s *supervisor) start(st start) {
 		}
 		if s.boot.Builder {
 			inner(sys)
+		}
+		if u := st.User; u != nil {
+			sys.Credential = &syscall.Credential{Uid: uint32(u.UID), Gid: uint32(u.GID), NoSetGroups: u.Groups == nil}
+			for _, g := range u.Groups {
+				sys.Credential.Groups = append(sys.Credential.Groups, uint32(g))
+			}
 		}
 		var pid int
 		s.mu.Lock()

@@ -49,14 +49,15 @@ func dropPrivileges() error {
 	return nil
 }
 
-const defaultProcesses = 4096
+// DefaultProcesses is how many a sandbox may have if nobody says otherwise.
+const DefaultProcesses = 4096
 
 // boundProcesses bounds the tasks of this pid namespace by the number that they may have (Linux 6.14). Root outside is exempt
 // from the resource limit of processes, and this holds for it too.
 func boundProcesses(l Limits) {
 	n := l.Processes
 	if n == 0 {
-		n = defaultProcesses
+		n = DefaultProcesses
 	}
 	// A control group at the same number answers first, because it counts what it refuses. The kernel wants at least 301 numbers. Older ones have one setting for the whole machine, and refuse.
 	_ = os.WriteFile("/proc/sys/kernel/pid_max", strconv.AppendUint(nil, max(n, 301)+64, 10), 0)
@@ -70,7 +71,7 @@ func setLimits(l Limits) error {
 		fallback uint64
 	}{
 		{"open files", unix.RLIMIT_NOFILE, l.Files, 65536},
-		{"processes", unix.RLIMIT_NPROC, l.Processes, defaultProcesses},
+		{"processes", unix.RLIMIT_NPROC, l.Processes, DefaultProcesses},
 		{"file size", unix.RLIMIT_FSIZE, l.FileSize, unix.RLIM_INFINITY},
 		{"core dumps", unix.RLIMIT_CORE, 0, 0},
 	} {

@@ -55,13 +55,16 @@ func connect(family int, to unix.Sockaddr) (int, error) {
 	return fd, nil
 }
 
-func listenInside(port int) (int, error) {
+func listenInside(addr [4]byte, port int) (int, error) {
+	if addr == [4]byte{} {
+		addr = [4]byte{127, 0, 0, 1}
+	}
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return -1, err
 	}
 	unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
-	err = unix.Bind(fd, &unix.SockaddrInet4{Port: port, Addr: [4]byte{127, 0, 0, 1}})
+	err = unix.Bind(fd, &unix.SockaddrInet4{Port: port, Addr: addr})
 	if err == nil {
 		err = unix.Listen(fd, 512)
 	}

@@ -27,7 +27,10 @@ type Boot struct {
 	NetNS      bool
 	Unconfined bool
 	Builder    bool // commands are root of a world of their own: see builder.go
-	Limits     Limits
+	// Contained says that a container runtime has built the file tree and taken the capabilities away; init keeps those that it has
+	// for the commands of root.
+	Contained bool
+	Limits    Limits
 }
 
 // Root is a folder or file that the sandbox sees.
@@ -47,6 +50,14 @@ type Request struct {
 	Proc uint64   `json:",omitempty"`
 	Sig  int      `json:",omitempty"`
 	Port int      `json:",omitempty"`
+	Addr [4]byte  // to listen at; zero is 127.0.0.1
+	User *User    `json:",omitempty"`
+}
+
+// User is who a command runs as, in a container. Nil is whoever init is.
+type User struct {
+	UID, GID int
+	Groups   []int `json:",omitempty"`
 }
 
 // Op is the kind of a request.
