@@ -111,7 +111,9 @@ type Attempt struct {
 	Epoch             int64  // of the engine that started it
 	Runner            string // where it runs: an agent's name and instance; "" is the server's own process
 	Confined          bool
-	Network           string // egress, none or host
+	Network           string   // egress, none or host
+	Unenforced        []string // limits that its machine could not hold it to: memory, cpu, processes
+	Images            []Image
 	Steps             []Step
 	Annotations       []Annotation
 	Summary           string // what the steps wrote to GITHUB_STEP_SUMMARY
@@ -168,6 +170,15 @@ type Result struct {
 	Summary     string
 	Confined    bool
 	Network     string
+	Unenforced  []string // limits that the machine could not hold it to
+	Images      []Image  // that its containers were made of
+}
+
+// Image is what a container of a job was made of.
+type Image struct {
+	Name   string `json:"name"` // as the workflow names it
+	Digest string `json:"digest"`
+	Use    string `json:"use"` // "container", "service db", "step docker://..."
 }
 
 // Severity of a diagnostic.

@@ -33,6 +33,7 @@ type Container struct {
 	Hostname string
 	Hosts    map[string]string // names to addresses, for /etc/hosts
 	Binds    []Bind
+	Links    map[string]string // symbolic links to make, by absolute path
 }
 
 // Bind is a folder or file of the machine that a container sees.
@@ -115,6 +116,12 @@ func writeBundle(spec Spec, groupName string) error {
 	if !slices.ContainsFunc(c.Layers, func(l string) bool { _, err := os.Lstat(filepath.Join(l, "tmp")); return err == nil }) {
 		tmp := filepath.Join(c.Changed(), "tmp")
 		if err := errors.Join(os.Mkdir(tmp, 0o755), os.Chmod(tmp, 0o777|os.ModeSticky)); err != nil {
+			return fmt.Errorf("make container: %w", err)
+		}
+	}
+	for at, to := range c.Links { // the folder is ours alone until the container starts
+		at = filepath.Join(c.Changed(), filepath.Clean("/"+at))
+		if err := errors.Join(os.MkdirAll(filepath.Dir(at), 0o755), os.Symlink(to, at)); err != nil {
 			return fmt.Errorf("make container: %w", err)
 		}
 	}

@@ -83,8 +83,8 @@ func TestAContainerIsItsImageAndWhatWasBound(t *testing.T) {
 		"echo x 2>&1 > /looked/at/y || echo no":  "sh: can't create /looked/at/y: Read-only file system\nno",
 		"ls /etc/group 2>/dev/null || echo gone": "gone",
 		"grep db /etc/hosts":                     "127.0.0.2\tdb",
-		"echo $$ > /tmp/p; test $(cat /tmp/p) -gt 1 && echo yes":        "yes",
-		"touch /tmp/new && chown 33:33 /tmp/new && stat -c %u /tmp/new": "33",
+		"echo $$ > /tmp/p; test $(cat /tmp/p) -gt 1 && echo yes": "yes",
+
 		"ls / | tr '\\n' ' '":                   "bin dev etc looked only proc root shared sys tmp",
 		"grep -c Seccomp:.*2 /proc/self/status": "1",
 		"grep NoNewPrivs /proc/self/status":     "NoNewPrivs:\t1",
@@ -95,7 +95,7 @@ func TestAContainerIsItsImageAndWhatWasBound(t *testing.T) {
 		}
 	}
 	if manyUsers() {
-		if got, _ := sh(t, box, &User{UID: 33, GID: 33, Groups: []int{33}}, "id -u; touch /root/x 2>/dev/null || echo no"); got != "33\nno" {
+		if got, _ := sh(t, box, &User{UID: 33, GID: 33, Groups: []int{33}}, "id -u; touch /root/x 2>/dev/null || echo no; touch /tmp/new; stat -c %u /tmp/new"); got != "33\nno\n33" {
 			t.Errorf("as user 33: %q; want 33 and no", got)
 		}
 	}

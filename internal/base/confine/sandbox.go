@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"sync"
 	"syscall"
 	"time"
@@ -415,6 +416,19 @@ func (s *Sandbox) ListenAt(addr [4]byte, port int) (net.Listener, error) {
 	}
 	defer f.Close()
 	return net.FileListener(f)
+}
+
+// Listening are the ports of the sandbox's loopback that its own programs listen on.
+func (s *Sandbox) Listening(ctx context.Context) ([]int, error) {
+	a, err := s.ask(ctx, jail.Request{Op: jail.OpPorts})
+	if err != nil {
+		return nil, err
+	}
+	if s.out == nil {
+		return a.Ports, nil
+	}
+	_, own, _ := net.SplitHostPort(s.out.address)
+	return slices.DeleteFunc(a.Ports, func(p int) bool { return strconv.Itoa(p) == own }), nil
 }
 
 func (a answer) file(name string) (*os.File, error) {

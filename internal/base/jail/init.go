@@ -160,6 +160,8 @@ func (s *supervisor) listen() {
 			go s.answerSocket(req.ID, func() (int, error) { return dialInside(req.Port) })
 		case OpListen:
 			s.answerSocket(req.ID, func() (int, error) { return listenInside(req.Addr, req.Port) })
+		case OpPorts:
+			s.link.Send(Reply{ID: req.ID, Ports: listening()})
 		default:
 			s.link.Send(Reply{ID: req.ID, Err: "unknown request"})
 		}

@@ -2,6 +2,9 @@ package jail
 
 import (
 	"os"
+	"slices"
+	"strconv"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -95,4 +98,28 @@ func loopbackUp() error {
 	// Services may listen on 80 and 443 of a network that is theirs alone. Not fatal: it is a convenience.
 	os.WriteFile("/proc/sys/net/ipv4/ip_unprivileged_port_start", []byte("0"), 0)
 	return nil
+}
+
+// maxListening bounds what is told of a network in which somebody listens everywhere.
+const maxListening = 256
+
+// listening are the TCP ports that something listens on, at every address or at 127.0.0.1.
+func listening() (ports []int) {
+	for _, file := range []string{"/proc/self/net/tcp", "/proc/self/net/tcp6"} {
+		text, _ := os.ReadFile(file)
+		for line := range strings.Lines(string(text)) {
+			f := strings.Fields(line)
+			if len(f) < 4 || f[3] != "0A" {
+				continue
+			}
+			addr, hex, _ := strings.Cut(f[1], ":")
+			if strings.Trim(addr, "0") != "" && addr != "0100007F" && addr != "00000000000000000000000001000000" {
+				continue
+			}
+			if n, err := strconv.ParseUint(hex, 16, 16); err == nil && n > 0 && len(ports) < maxListening && !slices.Contains(ports, int(n)) {
+				ports = append(ports, int(n))
+			}
+		}
+	}
+	return ports
 }

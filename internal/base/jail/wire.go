@@ -69,6 +69,7 @@ const (
 	OpSignal Op = "signal"
 	OpDial   Op = "dial"
 	OpListen Op = "listen"
+	OpPorts  Op = "ports"
 )
 
 // Reply answers a request, or tells of the end of a command.
@@ -76,6 +77,7 @@ type Reply struct {
 	ID    uint64
 	Err   string        `json:",omitempty"`
 	Errno syscall.Errno `json:",omitempty"`
+	Ports []int         `json:",omitempty"` // that something in there listens on
 	Exit  *Exit         `json:",omitempty"` // set: not an answer but the end of command ID
 }
 

@@ -6,10 +6,13 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"io"
+	"os"
 	"runtime"
 	"slices"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"weir/internal/base/fault"
 )
@@ -102,7 +105,7 @@ var here = platform{OS: "linux", Architecture: runtime.GOARCH}
 func resolve(ctx context.Context, src Source, r Reference) (m manifest, digest string, err error) {
 	want := r.wanted()
 	for range 3 { // an index of an index is as deep as it goes
-		raw, err := src.Manifest(ctx, r.Repository, want)
+		raw, err := src.Manifest(ctx, r.Name(), want)
 		if err != nil {
 			return m, "", err
 		}
@@ -156,7 +159,7 @@ func configOf(ctx context.Context, src Source, r Reference, m manifest) (c confi
 	if !digestForm.MatchString(d.Digest) || d.Size > maxConfig {
 		return c, fault.New(fault.Invalid, "The configuration of %s has no sha256 digest, or more than %d bytes.", r, maxConfig)
 	}
-	body, err := src.Blob(ctx, r.Repository, d.Digest)
+	body, err := src.Blob(ctx, r.Name(), d.Digest)
 	if err != nil {
 		return c, err
 	}
@@ -180,4 +183,31 @@ func configOf(ctx context.Context, src Source, r Reference, m manifest) (c confi
 		return c, fault.New(fault.Invalid, "%s has %d layers and names %d.", r, len(m.Layers), len(c.RootFS.DiffIDs))
 	}
 	return c, nil
+}
+
+// Entry finds a line of a file of the image by its fields, which colons part: of etc/passwd, say. Nil if there is none.
+func (i Image) Entry(file string, is func(fields []string) bool) []string {
+	for _, dir := range slices.Backward(i.Layers) {
+		root, err := os.OpenRoot(dir)
+		if err != nil {
+			continue
+		}
+		f, err := root.OpenFile(file, os.O_RDONLY|unix.O_NONBLOCK, 0)
+		root.Close()
+		if err != nil {
+			continue
+		}
+		text, err := io.ReadAll(io.LimitReader(f, 1<<20))
+		f.Close()
+		if err != nil {
+			continue
+		}
+		for line := range strings.Lines(string(text)) {
+			if fields := strings.Split(strings.TrimSpace(line), ":"); is(fields) {
+				return fields
+			}
+		}
+		return nil
+	}
+	return nil
 }

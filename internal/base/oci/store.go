@@ -204,7 +204,7 @@ func (s *Store) tooBig(r Reference) error {
 }
 
 func (s *Store) unpack(ctx context.Context, src Source, r Reference, d descriptor, diff string, below []string, tmp string, left int64) (int64, error) {
-	body, err := src.Blob(ctx, r.Repository, d.Digest)
+	body, err := src.Blob(ctx, r.Name(), d.Digest)
 	if err != nil {
 		return 0, err
 	}

@@ -5,7 +5,7 @@
 //	POST stream            the agent's greeting; the answer is one frame a line, without end
 //	POST poll              the same, one frame an answer
 //	POST beat              the agent lives; the answer is a frame
-//	POST jobs/KEY/checkout, action          GET|PUT jobs/KEY/artifact, cache      GET jobs/KEY/artifacts
+//	POST jobs/KEY/checkout, action          GET|PUT jobs/KEY/artifact, cache      GET jobs/KEY/artifacts, image, blob
 //	PUT  jobs/KEY/output, log, result
 //
 // Refusals are {"kind": ..., "sentence": ...}. unavailable means: try again.
@@ -50,6 +50,8 @@ type Attempt interface {
 	Download(ctx context.Context, name string) (io.ReadCloser, error)
 	SaveCache(ctx context.Context, key string, r io.Reader) error
 	FindCache(ctx context.Context, key string, prefixes []string) (found string, r io.ReadCloser, err error)
+	Manifest(ctx context.Context, repository, reference string) (mediaType string, raw []byte, err error)
+	Blob(ctx context.Context, repository, digest string) (io.ReadCloser, error)
 	Output(ctx context.Context, described []byte, r io.Reader) error
 	Log(ctx context.Context, offset int64, lines []byte) (end int64, err error)
 	Finish(ctx context.Context, result []byte) error
@@ -77,7 +79,7 @@ func New(c Config) http.Handler {
 	mux.HandleFunc("POST /agent/v1/poll", h.as(h.poll))
 	mux.HandleFunc("POST /agent/v1/beat", h.as(h.beat))
 	for route, do := range map[string]func(http.ResponseWriter, *http.Request, Attempt) error{
-		"POST checkout": checkout, "POST action": action, "PUT artifact": upload, "GET artifact": download, "GET artifacts": artifacts,
+		"POST checkout": checkout, "POST action": action, "PUT artifact": upload, "GET artifact": download, "GET artifacts": artifacts, "GET image": image, "GET blob": imageBlob,
 		"PUT cache": saveCache, "GET cache": findCache, "PUT output": output, "PUT log": appendLog, "PUT result": result,
 	} {
 		method, op, _ := strings.Cut(route, " ")
@@ -295,6 +297,26 @@ func download(w http.ResponseWriter, r *http.Request, a Attempt) error {
 		return err
 	}
 	return send(w, archive)
+}
+
+func image(w http.ResponseWriter, r *http.Request, a Attempt) error {
+	q := r.URL.Query()
+	kind, raw, err := a.Manifest(r.Context(), q.Get("repository"), q.Get("reference"))
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Weir-Media-Type", kind)
+	_, err = w.Write(raw)
+	return err
+}
+
+func imageBlob(w http.ResponseWriter, r *http.Request, a Attempt) error {
+	q := r.URL.Query()
+	blob, err := a.Blob(r.Context(), q.Get("repository"), q.Get("digest"))
+	if err != nil {
+		return err
+	}
+	return send(w, blob)
 }
 
 func saveCache(w http.ResponseWriter, r *http.Request, a Attempt) error {

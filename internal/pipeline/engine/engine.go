@@ -18,6 +18,7 @@ import (
 	"weir/internal/base/db"
 	"weir/internal/base/journal"
 	"weir/internal/base/lease"
+	"weir/internal/base/oci"
 	"weir/internal/base/part"
 	"weir/internal/pipeline"
 	"weir/internal/pipeline/logs"
@@ -47,6 +48,7 @@ type Parts struct {
 	Refs       pipeline.Refs
 	Schedules  *pipelinedb.Schedules
 	Mirrors    pipeline.Mirrors
+	Images     oci.Source // that jobs may run in; nil is none
 	Settings   pipeline.Settings
 	// Environments says who must agree before a job enters one; nil asks nobody.
 	Environments pipeline.Environments

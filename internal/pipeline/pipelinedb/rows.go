@@ -97,10 +97,12 @@ type detail struct {
 	Steps       []pipeline.Step       `json:"steps,omitempty"`
 	Annotations []pipeline.Annotation `json:"annotations,omitempty"`
 	Summary     string                `json:"summary,omitempty"`
+	Unenforced  []string              `json:"unenforced,omitempty"`
+	Images      []pipeline.Image      `json:"images,omitempty"`
 }
 
 func saveAttempt(ctx context.Context, tx *db.Tx, r *pipeline.Run, job pipeline.JobID, a *pipeline.Attempt) error {
-	d, err := json.Marshal(detail{a.Steps, a.Annotations, a.Summary})
+	d, err := json.Marshal(detail{a.Steps, a.Annotations, a.Summary, a.Unenforced, a.Images})
 	if err != nil {
 		return err
 	}
@@ -151,6 +153,7 @@ func loadJobs(ctx context.Context, q db.Querier, r *pipeline.Run) error {
 			return struct{}{}, err
 		}
 		a.Confined, a.Steps, a.Annotations, a.Summary = confined != 0, d.Steps, d.Annotations, d.Summary
+		a.Unenforced, a.Images = d.Unenforced, d.Images
 		a.Started, a.Finished = db.Time(started), db.Time(finished)
 		if i, ok := index[job]; ok {
 			r.Jobs[i].Attempts = append(r.Jobs[i].Attempts, a)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"io"
 
+	"weir/internal/base/oci"
 	"weir/internal/pipeline"
 	"weir/internal/pipeline/logs"
 )
@@ -52,6 +53,7 @@ type Checkout struct {
 
 // Host is what a job may ask of Weir while it runs. Its methods may be called concurrently.
 type Host interface {
+	oci.Source // the images that the job may run in; names without a host are those of Weir's registry
 	// Checkout makes a repository with a working tree of dir, which exists and is empty, and says which revision it is at.
 	Checkout(ctx context.Context, c Checkout, dir string) (revision string, err error)
 	// Action writes the files of another repository, which Weir has a mirror of, into dir, which exists and is empty.

@@ -10,4 +10,4 @@ var Runs = struct {
 	Foreign    bool // runs-on: windows-*, macos-*
 	Shells     bool // shells other than bash, sh and python
 	Snapshots  bool // snapshot:
-}{Local: true, Mirrored: true}
+}{Containers: true, Images: true, Local: true, Mirrored: true}

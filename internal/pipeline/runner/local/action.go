@@ -99,6 +99,7 @@ func (j *job) checkout(ctx context.Context, with, outputs map[string]string) err
 	if err := unix.Renameat(unix.AT_FDCWD, stage, int(dir.Fd()), base); err != nil {
 		return failure(fmt.Sprintf("the checkout cannot be moved into %s: %v", to, err))
 	}
+	j.giveAll(to)
 	outputs["commit"], outputs["ref"] = revision, with["ref"]
 	if g, ok := j.GitHub["ref"].(string); ok && outputs["ref"] == "" {
 		outputs["ref"] = g

@@ -24,6 +24,14 @@ type definition struct {
 		Post   string       `yaml:"post"`
 		PostIf string       `yaml:"post-if"`
 		Steps  []actionStep `yaml:"steps"`
+
+		// Of actions in containers.
+		Image          string            `yaml:"image"`
+		Args           []scalar          `yaml:"args"`
+		Entrypoint     string            `yaml:"entrypoint"`
+		PreEntrypoint  string            `yaml:"pre-entrypoint"`
+		PostEntrypoint string            `yaml:"post-entrypoint"`
+		Env            map[string]scalar `yaml:"env"`
 	} `yaml:"runs"`
 }
 

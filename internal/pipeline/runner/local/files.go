@@ -19,7 +19,7 @@ const (
 	maxSummary = 64 << 10
 )
 
-func (j *job) fileOf(name, id string) string { return filepath.Join(j.dir, "run", name+id) }
+func (j *job) fileOf(name, id string) string { return j.seen("run/" + name + id) }
 
 // open opens a regular file below the job's folder. A job may have put anything there: a link that leads out, a pipe that blocks.
 func (j *job) open(name string) (*os.File, error) {
@@ -46,6 +46,9 @@ func (j *job) write(name string, data []byte) error {
 	}
 	if err != nil {
 		return failure(fmt.Sprintf("a step before it has blocked %s: %v", name, err))
+	}
+	if j.main != nil {
+		j.give(name, j.main.user)
 	}
 	if _, err := f.Write(data); err != nil {
 		f.Close()
@@ -77,8 +80,8 @@ func (j *job) read(name string, max int64) (string, error) {
 // matchers reads a file of problem matchers, which a step names from the workspace or as an absolute path below the job's folder.
 func (j *job) matchers(name string) ([]byte, error) {
 	if filepath.IsAbs(name) {
-		rel, err := filepath.Rel(j.dir, name)
-		if err != nil || !filepath.IsLocal(rel) {
+		rel, ok := j.rel(name)
+		if !ok {
 			return nil, failure("it is outside the job's folder")
 		}
 		name = rel

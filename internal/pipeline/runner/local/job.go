@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"os"
-	"path/filepath"
 	"runtime"
 	"strings"
 
@@ -23,21 +22,25 @@ import (
 // job is one attempt while it runs. Only Run's goroutine uses it, except where a field says otherwise.
 type job struct {
 	runner.Job
-	runner   *Runner
-	host     runner.Host
-	log      *logs.Writer
-	dir      string // what the sandbox may write
-	root     *os.Root
-	cache    string
-	readOnly []string // installed tools outside the system's folders
-	box      *confine.Sandbox
-	api      *jobapi.API
+	runner     *Runner
+	host       runner.Host
+	log        *logs.Writer
+	dir        string // what the sandbox may write
+	root       *os.Root
+	cache      string
+	readOnly   []string // installed tools outside the system's folders
+	box        *confine.Sandbox
+	main       *place // the container that the job runs in; nil is the machine
+	group      *group // containers of the job
+	unprepared bool   // its containers could not be set up
+	beside     *place // the container of the step under way, if it has one of its own
+	api        *jobapi.API
 
 	env       map[string]string // of the workflow and the job, and what steps exported
 	path      []string          // what steps put before PATH, the latest first
 	goroot    string
-	warned    bool // that limits are not enforced
-	told      bool // the event file is written
+	soft      []string // limits that are not enforced
+	told      bool     // the event file is written
 	steps     []pipeline.Step
 	top       frame // of the job's own steps
 	failed    bool
@@ -61,6 +64,7 @@ func newJob(r *Runner, rj runner.Job, h runner.Host, log *logs.Writer, dir strin
 }
 
 func (j *job) close() {
+	j.group.close()
 	if j.box != nil {
 		_ = j.box.Close()
 	}
@@ -71,7 +75,7 @@ func (j *job) close() {
 
 func (j *job) result() pipeline.Result {
 	res := pipeline.Result{State: pipeline.Success, Reason: j.reason, Outputs: j.outputs, Steps: j.steps, Annotations: j.commands.Notes, Summary: j.summary.String(),
-		Confined: !j.runner.cfg.Unconfined, Network: string(j.runner.cfg.Network)}
+		Confined: !j.runner.cfg.Unconfined, Network: string(j.runner.cfg.Network), Unenforced: j.soft, Images: j.group.used()}
 	if j.runner.cfg.Unconfined {
 		res.Network = string(confine.Host)
 	}
@@ -102,10 +106,16 @@ func (j *job) run(hard, soft context.Context) (err error) {
 	for i := range j.Plan.Steps {
 		j.steps = append(j.steps, pipeline.Step{Number: i + 1, Name: j.name(&j.Plan.Steps[i], &j.top), State: pipeline.Pending})
 	}
+	if err := j.prepare(soft); err != nil {
+		return err
+	}
 	for i := range j.Plan.Steps {
 		ctx := j.phase(soft)
 		if hard.Err() != nil {
 			return nil
+		}
+		if j.unprepared {
+			break
 		}
 		if err := j.step(ctx, &j.Plan.Steps[i], &j.steps[i]); err != nil {
 			return err
@@ -224,9 +234,9 @@ func (j *job) contexts(fr *frame, env map[string]string) *expr.Object {
 		Set("matrix", plan.Matrix(&j.Plan)).Set("inputs", inputs).Set("vars", expr.From(j.Vars)).Set("secrets", expr.From(secrets)).
 		Set("strategy", expr.NewObject().Set("fail-fast", j.Plan.FailFast).Set("job-index", float64(j.Plan.MatrixIndex)).
 			Set("job-total", float64(total)).Set("max-parallel", float64(parallel))).
-		Set("job", expr.NewObject().Set("status", status)).
-		Set("runner", expr.NewObject().Set("os", "Linux").Set("arch", arch()).Set("name", "local").Set("temp", "/tmp").
-			Set("tool_cache", j.cache).Set("environment", "self-hosted"))
+		Set("job", j.group.context(expr.NewObject().Set("status", status))).
+		Set("runner", expr.NewObject().Set("os", "Linux").Set("arch", arch()).Set("name", "local").Set("temp", j.temp()).
+			Set("tool_cache", j.tools()).Set("environment", "self-hosted"))
 }
 
 func (j *job) inputsContext() expr.Value {
@@ -254,4 +264,4 @@ func (j *job) expressions(fr *frame, c *expr.Object) expr.Env {
 	}}
 }
 
-func (j *job) workspace() string { return filepath.Join(j.dir, "workspace") }
+func (j *job) workspace() string { return j.seen("workspace") }

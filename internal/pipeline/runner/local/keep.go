@@ -80,6 +80,7 @@ func (j *job) unpack(r io.Reader, base string) (n int, err error) {
 		return 0, failure(fmt.Sprintf("the folder %s cannot be opened: %v", base, err))
 	}
 	defer dir.Close()
+	defer j.giveAll(base)
 	t, total := tar.NewReader(r), int64(0)
 	for {
 		h, err := t.Next()
@@ -142,7 +143,7 @@ func (j *job) upload(ctx context.Context, with, outputs map[string]string) error
 	}
 	var patterns []string
 	for _, p := range lines(with["path"]) {
-		p = strings.Replace(p, j.workspace()+"/", "", 1)
+		p = j.within("workspace", p)
 		if strings.HasPrefix(strings.TrimPrefix(p, "!"), "/") || strings.HasPrefix(p, "~") {
 			return failure(fmt.Sprintf("the path %s leads out of the workspace", p))
 		}
@@ -232,11 +233,11 @@ func told(err error, what string) error {
 
 // download is actions/download-artifact.
 func (j *job) download(ctx context.Context, with, outputs map[string]string) error {
-	to, err := below("workspace", strings.TrimPrefix(strings.TrimPrefix(with["path"], j.workspace()), "/"))
+	to, err := below("workspace", j.within("workspace", with["path"]))
 	if err != nil {
 		return err
 	}
-	outputs["download-path"] = path.Join(j.dir, to)
+	outputs["download-path"] = j.seen(to)
 	if name := with["name"]; name != "" {
 		return j.fetch(ctx, name, to)
 	}
@@ -359,7 +360,7 @@ func (j *job) cachePaths(text string) ([]string, error) {
 		base := "workspace"
 		if rest, ok := strings.CutPrefix(p, "~"); ok {
 			base, p = "home", strings.TrimPrefix(rest, "/")
-		} else if rest, ok := strings.CutPrefix(p, j.dir+"/"); ok {
+		} else if rest, ok := j.rel(p); ok {
 			base, p = ".", rest
 		}
 		if strings.ContainsAny(p, "*?[{!") {

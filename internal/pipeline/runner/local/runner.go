@@ -14,6 +14,7 @@ import (
 
 	"weir/internal/base/confine"
 	"weir/internal/base/fault"
+	"weir/internal/base/oci"
 	"weir/internal/pipeline"
 	"weir/internal/pipeline/jobapi"
 	"weir/internal/pipeline/logs"
@@ -28,6 +29,7 @@ type Config struct {
 	Seed       string          // folder that a repository's first cache is a copy of; "" is none
 	Limits     confine.Limits  // of each job
 	BuildKit   string          // address of a daemon that builds Dockerfiles; "" is buildah
+	Images     string          // folder of the images that containers of jobs are made of; default images in Data
 	// Least is how many bytes must stay free where the data folder is; the biggest job is ended when fewer are. Default 256 MiB.
 	Least uint64
 	Free  func() uint64 // default: asks the system
@@ -40,7 +42,8 @@ type Runner struct {
 	cfg    Config
 	caches sync.Mutex // held while a cache folder is made
 	stages []stage
-	show   []string // more that every job sees, read-only
+	show   []string                   // more that every job sees, read-only
+	store  func() (*oci.Store, error) // images, opened when the first job wants one
 
 	mu       sync.Mutex
 	jobs     map[*job]func(error) // what runs, and how to end it
@@ -75,7 +78,13 @@ func New(cfg Config) (*Runner, error) {
 	if cfg.Free == nil {
 		cfg.Free = freeBytes(cfg.Data)
 	}
-	return &Runner{cfg: cfg, stages: defaultStages, jobs: map[*job]func(error){}, trash: trash{dir: gone}}, nil
+	if cfg.Images == "" {
+		cfg.Images = filepath.Join(cfg.Data, "images")
+	}
+	store := sync.OnceValues(func() (*oci.Store, error) {
+		return oci.Open(oci.StoreConfig{Dir: cfg.Images, Owner: confine.OwnerOf(), Free: cfg.Free, Least: cfg.Least})
+	})
+	return &Runner{cfg: cfg, stages: defaultStages, store: store, jobs: map[*job]func(error){}, trash: trash{dir: gone}}, nil
 }
 
 // remove is RemoveAll that also gets rid of folders without write permission, as Go's module cache makes them.
@@ -186,6 +195,14 @@ func (j *job) sandbox(ctx context.Context) (*confine.Sandbox, error) {
 		}
 		j.api = api.WithRegistry(j.Registry)
 	}
+	if j.main != nil {
+		if err := j.openPlace(ctx, j.main); err != nil {
+			return nil, err
+		}
+		j.box = j.main.box
+		j.unheld(j.box)
+		return j.box, nil
+	}
 	spec := confine.Spec{Serve: j.api, Dir: j.dir, ReadWrite: []string{j.cache}, ReadOnly: j.readOnly, Network: cfg.Network, Unconfined: cfg.Unconfined, Limits: cfg.Limits}
 	if cfg.OnEgress != nil {
 		spec.OnEgress = func(hostport string) error { return cfg.OnEgress(j.Job, hostport) }
@@ -195,9 +212,23 @@ func (j *job) sandbox(ctx context.Context) (*confine.Sandbox, error) {
 		return nil, fmt.Errorf("open sandbox: %w", err)
 	}
 	j.box = box
-	if soft := box.Unenforced(); len(soft) > 0 && !j.warned {
-		j.warned = true
-		j.log.Say("this machine cannot hold the job to its limits of %s", strings.Join(soft, " and "))
+	if err := j.group.connect(box); err != nil {
+		return nil, err
 	}
+	j.unheld(box)
 	return box, nil
+}
+
+// unheld notes which limits of a sandbox nobody enforces. They are in the log once, and in the result.
+func (j *job) unheld(box *confine.Sandbox) {
+	var more []string
+	for _, limit := range box.Unenforced() {
+		if !slices.Contains(j.soft, limit) {
+			more = append(more, limit)
+		}
+	}
+	if len(more) > 0 {
+		j.soft = append(j.soft, more...)
+		j.log.Say("this machine cannot hold the job to its limits of %s", strings.Join(more, " and "))
+	}
 }

@@ -28,18 +28,33 @@ var passed = []string{"GOPROXY", "GOSUMDB", "GONOSUMDB", "GONOPROXY", "GOPRIVATE
 
 // environment is everything that a process of step i gets.
 func (j *job) environment(box *confine.Sandbox, fr *frame, id string, env map[string]string) []string {
+	if j.main != nil {
+		return j.contained(j.main, box, fr, id, env)
+	}
 	goPath := ""
 	if root := j.toolchain(); root != "" {
 		goPath = filepath.Join(root, "bin") + ":"
 	}
 	all := map[string]string{
-		"PATH": strings.Join(append(slices.Clone(j.path), goPath+systemPath), ":"), "HOME": filepath.Join(j.dir, "home"), "TMPDIR": "/tmp", "LANG": "C.UTF-8", "CI": "true",
+		"PATH": strings.Join(append(slices.Clone(j.path), goPath+systemPath), ":"), "HOME": filepath.Join(j.dir, "home"), "TMPDIR": "/tmp", "LANG": "C.UTF-8",
 		"USER": "runner", "LOGNAME": "runner", "SHELL": "/bin/sh",
 		"GOCACHE": filepath.Join(j.cache, "go-build"), "GOMODCACHE": filepath.Join(j.cache, "mod"), "GOPATH": filepath.Join(j.dir, "home", "go"), "GOTOOLCHAIN": "local",
 		"GOTELEMETRY": "off", "npm_config_cache": filepath.Join(j.cache, "npm"), "XDG_CACHE_HOME": filepath.Join(j.cache, "xdg"),
-		"RUNNER_OS": "Linux", "RUNNER_ARCH": arch(), "RUNNER_NAME": "local", "RUNNER_TEMP": "/tmp", "RUNNER_TOOL_CACHE": j.cache, "RUNNER_ENVIRONMENT": "self-hosted",
+	}
+	maps.Copy(all, j.common(box, fr))
+	if j.goroot != "" {
+		all["GOROOT"] = j.goroot
+	}
+	j.overlay(all, fr, id, env)
+	return listed(all)
+}
+
+// common is what every process of a job gets, wherever it runs.
+func (j *job) common(box *confine.Sandbox, fr *frame) map[string]string {
+	all := map[string]string{
+		"CI": "true", "RUNNER_OS": "Linux", "RUNNER_ARCH": arch(), "RUNNER_NAME": "local", "RUNNER_TEMP": j.temp(), "RUNNER_TOOL_CACHE": j.tools(), "RUNNER_ENVIRONMENT": "self-hosted",
 		"GITHUB_ACTIONS": "true", "WEIR": "true", "GITHUB_WORKSPACE": j.workspace(), "GITHUB_JOB": j.Plan.JobID, "GITHUB_RUN_ID": string(j.RunID),
-		"GITHUB_RUN_ATTEMPT": fmt.Sprint(j.Attempt), "GITHUB_SHA": j.Revision, "GITHUB_EVENT_PATH": filepath.Join(j.dir, "run", "event.json"), "GITHUB_REPOSITORY": j.Repository,
+		"GITHUB_RUN_ATTEMPT": fmt.Sprint(j.Attempt), "GITHUB_SHA": j.Revision, "GITHUB_EVENT_PATH": j.seen("run/event.json"), "GITHUB_REPOSITORY": j.Repository,
 	}
 	for _, k := range []string{"ref", "ref_name", "ref_type", "event_name", "actor", "workflow", "head_ref", "base_ref", "server_url", "api_url", "repository_owner", "run_number"} {
 		if v, ok := j.GitHub[k].(string); ok {
@@ -55,19 +70,25 @@ func (j *job) environment(box *confine.Sandbox, fr *frame, id string, env map[st
 		k, v, _ := strings.Cut(kv, "=")
 		all[k] = v
 	}
-	if j.goroot != "" {
-		all["GOROOT"] = j.goroot
-	}
 	maps.Copy(all, j.api.Env(box.LocalURL()))
 	if fr.action != "" {
 		all["GITHUB_ACTION_PATH"] = fr.action
 	}
+	return all
+}
+
+// overlay puts over it what the workflow, the job and the step say, and the files of the step.
+func (j *job) overlay(all map[string]string, fr *frame, id string, env map[string]string) {
 	maps.Copy(all, j.env)
 	maps.Copy(all, fr.env)
 	maps.Copy(all, env)
 	for _, f := range files {
 		all[f.variable] = j.fileOf(f.name, id)
 	}
+}
+
+// listed is an environment as processes get it.
+func listed(all map[string]string) []string {
 	out := make([]string, 0, len(all))
 	for k, v := range all {
 		if k != "" && !strings.ContainsAny(k, "=\x00") && !strings.Contains(v, "\x00") {
@@ -99,6 +120,9 @@ func (j *job) script(ctx context.Context, p *pipeline.StepPlan, fr *frame, numbe
 		return failure("its shell could not be computed: " + err.Error())
 	}
 	id := j.next()
+	if shell == "" && j.main != nil { // as GitHub does: not every image has bash
+		shell = "sh"
+	}
 	argv, ext, err := shellCommand(shell)
 	if err != nil {
 		return err
@@ -107,7 +131,7 @@ func (j *job) script(ctx context.Context, p *pipeline.StepPlan, fr *frame, numbe
 	if err := j.write(script, []byte(text)); err != nil {
 		return err
 	}
-	return j.process(ctx, fr, process{id: id, number: number, argv: shellArgs(argv, filepath.Join(j.dir, script)), dir: dir, env: env}, outputs, nil)
+	return j.process(ctx, fr, process{id: id, number: number, argv: shellArgs(argv, j.seen(script)), dir: dir, env: env}, outputs, nil)
 }
 
 // next names the files of what runs now.
@@ -123,6 +147,7 @@ type process struct {
 	argv   []string
 	dir    string
 	env    map[string]string
+	at     *place // a container other than the job's
 }
 
 // process runs a program and takes over what it leaves for the steps after it: outputs, and state for its own post step.
@@ -145,6 +170,9 @@ func (j *job) process(ctx context.Context, fr *frame, p process, outputs, state 
 		if err := j.write("run/"+f.name+p.id, nil); err != nil {
 			return err
 		}
+		if p.at != nil {
+			j.give("run/"+f.name+p.id, p.at.user)
+		}
 	}
 	out := command.New(&j.commands, j.log, p.number)
 	out.Set = func(kind, name, value string) {
@@ -155,7 +183,17 @@ func (j *job) process(ctx context.Context, fr *frame, p process, outputs, state 
 			state[name] = value
 		}
 	}
-	exit, err := j.exec(ctx, box, confine.Cmd{Argv: p.argv, Env: j.environment(box, fr, p.id, p.env), Dir: p.dir, Stdout: out, Stderr: out})
+	cmd := confine.Cmd{Argv: p.argv, Dir: p.dir, Stdout: out, Stderr: out}
+	switch {
+	case p.at != nil:
+		box, cmd.User, cmd.Env = p.at.box, p.at.user, j.contained(p.at, p.at.box, fr, p.id, p.env)
+	case j.main != nil:
+		cmd.User = j.main.user
+		fallthrough
+	default:
+		cmd.Env = j.environment(box, fr, p.id, p.env)
+	}
+	exit, err := j.exec(ctx, box, cmd)
 	out.Close()
 	if err != nil {
 		return err
@@ -175,6 +213,9 @@ func (j *job) process(ctx context.Context, fr *frame, p process, outputs, state 
 	}
 	if out.Missing != "" && exit.Code == 127 {
 		reason = missing(out.Missing)
+		if img := j.imageOf(box); img != "" {
+			reason = fmt.Sprintf("the image %s has no %s", img, out.Missing)
+		}
 	}
 	if why := box.Exceeded(); why != "" {
 		reason += ": " + why
@@ -190,8 +231,11 @@ func (j *job) exec(ctx context.Context, box *confine.Sandbox, cmd confine.Cmd) (
 	proc, err := box.Start(cmd)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		if _, serr := os.Lstat(cmd.Dir); serr != nil {
+		if rel, ok := j.rel(cmd.Dir); ok && !j.there(rel) {
 			return confine.Exit{}, failure(fmt.Sprintf("its working directory %s does not exist; check it out or make it in an earlier step", strings.TrimPrefix(cmd.Dir, j.workspace()+"/")))
+		}
+		if img := j.imageOf(box); img != "" {
+			return confine.Exit{}, failure(fmt.Sprintf("the image %s has no %s, or no folder %s", img, cmd.Argv[0], cmd.Dir))
 		}
 		return confine.Exit{}, failure(missing(cmd.Argv[0]))
 	case err != nil:

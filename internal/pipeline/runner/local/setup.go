@@ -176,7 +176,7 @@ func (j *job) useTool(t tool, names map[string]string) error {
 			return failure(fmt.Sprintf("the link %s cannot be made: %v", name, err))
 		}
 	}
-	j.path = append([]string{filepath.Join(j.dir, dir)}, j.path...)
+	j.path = append([]string{j.seen(dir)}, j.path...)
 	return nil
 }
 

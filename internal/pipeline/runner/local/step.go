@@ -17,6 +17,7 @@ type frame struct {
 	env      map[string]string // of the step that uses the action
 	outcomes *expr.Object      // the steps context
 	action   string            // folder of the action, as steps see it
+	folder   string            // the same below the job's folder
 	failed   bool              // a step of an action failed
 	depth    int
 }

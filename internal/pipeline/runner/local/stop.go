@@ -93,7 +93,7 @@ func (r *Runner) watch() {
 		var most *job
 		size := int64(-1)
 		for j := range r.jobs {
-			if n := usage(j.dir); n > size {
+			if n := usage(j.dir) + usage(j.boxes()); n > size {
 				most, size = j, n
 			}
 		}

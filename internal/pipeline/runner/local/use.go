@@ -25,6 +25,9 @@ func (j *job) use(ctx context.Context, p *pipeline.StepPlan, fr *frame, number i
 	if fr.depth >= maxDepth {
 		return failure(fmt.Sprintf("uses: %s is the %dth action inside of another; no more than %d are run", p.Uses, fr.depth+1, maxDepth))
 	}
+	if image, ok := strings.CutPrefix(p.Uses, "docker://"); ok {
+		return j.image(ctx, p, image, fr, number, env, c, outputs)
+	}
 	folder, err := j.fetchAction(ctx, p.Uses)
 	if err != nil {
 		return err
@@ -37,7 +40,7 @@ func (j *job) use(ctx context.Context, p *pipeline.StepPlan, fr *frame, number i
 	if err != nil {
 		return err
 	}
-	inner := &frame{outcomes: expr.NewObject(), action: path.Join(j.dir, folder), depth: fr.depth + 1}
+	inner := &frame{outcomes: expr.NewObject(), action: j.seen(folder), folder: folder, depth: fr.depth + 1}
 	values, err := j.actionInputs(def, given, inner)
 	if err != nil {
 		return err
@@ -53,7 +56,7 @@ func (j *job) use(ctx context.Context, p *pipeline.StepPlan, fr *frame, number i
 	case strings.HasPrefix(kind, "node"):
 		return j.javascript(ctx, p, def, inner, values, number, outputs)
 	case kind == "docker":
-		return failure(fmt.Sprintf("uses: %s runs in a container, and this runner has no container runtime. Run its steps as a composite action, or on a runner that has one", p.Uses))
+		return j.docker(ctx, p, def, inner, values, number, outputs)
 	default:
 		return failure(fmt.Sprintf("uses: %s says runs.using: %s, which is not known; composite, node20 and node24 are", p.Uses, def.Runs.Using))
 	}
@@ -63,9 +66,6 @@ func (j *job) use(ctx context.Context, p *pipeline.StepPlan, fr *frame, number i
 func (j *job) fetchAction(ctx context.Context, uses string) (string, error) {
 	if rest, ok := strings.CutPrefix(uses, "./"); ok {
 		return below("workspace", rest)
-	}
-	if strings.HasPrefix(uses, "docker://") {
-		return "", failure(fmt.Sprintf("uses: %s needs a container, and this runner has no container runtime", uses))
 	}
 	name, revision, ok := strings.Cut(uses, "@")
 	parts := strings.SplitN(name, "/", 3)
@@ -177,6 +177,9 @@ func (j *job) composite(ctx context.Context, def *definition, fr *frame, number 
 // javascript runs an action's script under the machine's node: before it what prepares, and after the job's last step what tidies up.
 func (j *job) javascript(ctx context.Context, p *pipeline.StepPlan, def *definition, fr *frame, values map[string]string, number int, outputs map[string]string) error {
 	node, err := j.node(def.Runs.Using)
+	if j.main != nil {
+		node, err = "node", nil // that of the image
+	}
 	if err != nil {
 		return err
 	}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"weir/internal/base/fault"
+	"weir/internal/base/oci/ocitest"
 	"weir/internal/pipeline"
 	"weir/internal/pipeline/logs"
 	"weir/internal/pipeline/runner"
@@ -20,6 +21,7 @@ import (
 
 // Host keeps everything in memory. Its files are what Checkout writes.
 type Host struct {
+	ocitest.Registry
 	Files   map[string]string
 	Actions map[string]map[string]string // "owner/name@revision" to files
 	Asked   runner.Checkout
