@@ -4,21 +4,39 @@ import (
 	"context"
 	"io"
 	"net/url"
+	"strconv"
 	"strings"
 
 	"weir/internal/artifact"
-	"weir/internal/artifact/registry"
 	"weir/internal/base/fault"
 	"weir/internal/base/oci"
+	"weir/internal/guard/identity"
+	"weir/internal/pipeline"
 )
 
-// jobImages are the images that containers of jobs may be made of: those of Weir's own registry.
+// jobImages are the images that containers of a job may be made of: those of Weir's own registry that the job may pull.
 type jobImages struct {
-	registry *registry.Registry
-	url      string // of this server, for sentences
+	s     *System
+	actor identity.Actor
+	url   string // of this server, for sentences
 }
 
 var _ oci.Source = jobImages{}
+
+func (s *System) jobImages(job pipeline.JobID, attempt int) oci.Source {
+	return jobImages{s, identity.Actor{ID: string(job) + "#" + strconv.Itoa(attempt), Name: "job/" + string(job), Kind: identity.Job}, s.Config.URL}
+}
+
+// may asks the registry's rules, as if the job had come with its token.
+func (i jobImages) may(ctx context.Context, name string) error {
+	ctx = identity.With(ctx, i.actor)
+	rules := i.s.Config.Registry.access()
+	who, err := i.s.asker(ctx, len(rules.Rules) > 0)
+	if err != nil {
+		return err
+	}
+	return rules.Decide(ctx, who, artifact.Pull, name)
+}
 
 func (i jobImages) here() string {
 	if u, err := url.Parse(i.url); err == nil && u.Host != "" {
@@ -46,7 +64,10 @@ func (i jobImages) Manifest(ctx context.Context, repository, reference string) (
 	if err != nil {
 		return oci.Manifest{}, err
 	}
-	m, err := i.registry.Manifest(ctx, name, reference)
+	if err := i.may(ctx, name); err != nil {
+		return oci.Manifest{}, err
+	}
+	m, err := i.s.registry.Manifest(ctx, name, reference)
 	if fault.Is(err, fault.NotFound) {
 		sep := ":"
 		if artifact.ValidDigest(reference) {
@@ -64,6 +85,9 @@ func (i jobImages) Blob(ctx context.Context, repository, digest string) (io.Read
 	if err != nil {
 		return nil, err
 	}
-	r, _, err := i.registry.OpenBlob(ctx, name, digest)
+	if err := i.may(ctx, name); err != nil {
+		return nil, err
+	}
+	r, _, err := i.s.registry.OpenBlob(ctx, name, digest)
 	return r, err
 }

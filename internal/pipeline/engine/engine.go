@@ -48,8 +48,9 @@ type Parts struct {
 	Refs       pipeline.Refs
 	Schedules  *pipelinedb.Schedules
 	Mirrors    pipeline.Mirrors
-	Images     oci.Source // that jobs may run in; nil is none
-	Settings   pipeline.Settings
+	// Images are what an attempt's containers may be made of; nil is none.
+	Images   func(job pipeline.JobID, attempt int) oci.Source
+	Settings pipeline.Settings
 	// Environments says who must agree before a job enters one; nil asks nobody.
 	Environments pipeline.Environments
 	Checks       pipeline.Checks

@@ -13,7 +13,7 @@ func (h *host) Manifest(ctx context.Context, repository, reference string) (oci.
 	if h.e.Images == nil {
 		return oci.Manifest{}, fault.New(fault.NotFound, "There are no images here; jobs run on the machine's own tools.")
 	}
-	return h.e.Images.Manifest(ctx, repository, reference)
+	return h.e.Images(h.j.JobID, h.j.Attempt).Manifest(ctx, repository, reference)
 }
 
 // Blob implements runner.Host.
@@ -21,5 +21,5 @@ func (h *host) Blob(ctx context.Context, repository, digest string) (io.ReadClos
 	if h.e.Images == nil {
 		return nil, fault.New(fault.NotFound, "There are no images here; jobs run on the machine's own tools.")
 	}
-	return h.e.Images.Blob(ctx, repository, digest)
+	return h.e.Images(h.j.JobID, h.j.Attempt).Blob(ctx, repository, digest)
 }

@@ -299,5 +299,7 @@ func (g *group) close() {
 	for _, r := range g.releases {
 		r()
 	}
-	_ = remove(g.j.boxes())
+	if _, err := os.Stat(g.j.boxes()); err == nil {
+		_ = g.j.runner.trash.put(g.j.boxes())
+	}
 }

@@ -74,7 +74,9 @@ func (t *trash) remove(all bool) {
 		t.mu.Unlock()
 		err := remove(next)
 		t.mu.Lock()
-		t.left = t.left[1:]
+		if len(t.left) > 0 && t.left[0].path == next { // nobody else was faster
+			t.left = t.left[1:]
+		}
 		if err != nil { // what a crash leaves is removed at the next start
 			slog.Warn("workspace not removed; the next start will", "dir", next, "error", err)
 		}
