@@ -230,7 +230,7 @@ func (j *job) pullAll(ctx context.Context, main *pipeline.Container, opts option
 				mainErr = err
 				return
 			}
-			j.main, mainErr = j.place("container", string(j.JobID), img, main, opts, hosts)
+			j.main, mainErr = j.placeOf("container", string(j.JobID), img, main, opts, hosts)
 		})
 	}
 	err := each(services, func(s *service) (err error) {
@@ -239,7 +239,7 @@ func (j *job) pullAll(ctx context.Context, main *pipeline.Container, opts option
 			return err
 		}
 		s.ports = portsOf(s.published, img)
-		if s.place, err = j.place("service "+s.id, s.id, img, &s.plan, s.opts, hosts); err == nil {
+		if s.place, err = j.placeOf("service "+s.id, s.id, img, &s.plan, s.opts, hosts); err == nil {
 			s.place.alone = true
 		}
 		return err
@@ -274,8 +274,8 @@ func (j *job) pullAll(ctx context.Context, main *pipeline.Container, opts option
 	return nil
 }
 
-// place decides what a container of an image is.
-func (j *job) place(what, name string, img oci.Image, k *pipeline.Container, o options, hosts map[string]string) (*place, error) {
+// placeOf decides what a container of an image is.
+func (j *job) placeOf(what, name string, img oci.Image, k *pipeline.Container, o options, hosts map[string]string) (*place, error) {
 	p := &place{name: hostName(name), image: img, hosts: hosts, limits: o.limits}
 	if o.hostname != "" {
 		p.name = hostName(o.hostname)

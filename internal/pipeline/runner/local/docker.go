@@ -159,7 +159,7 @@ func (j *job) inContainer(ctx context.Context, fr *frame, img oci.Image, entrypo
 	for _, s := range j.group.services {
 		hosts[s.id] = fmt.Sprintf("127.0.0.%d", s.addr[3])
 	}
-	at, err := j.place("the step's container", "step", img, &pipeline.Container{}, options{}, hosts)
+	at, err := j.placeOf("the step's container", "step", img, &pipeline.Container{}, options{}, hosts)
 	if err != nil {
 		return err
 	}

@@ -115,7 +115,7 @@ func (o *options) set(name, value string) error {
 		}
 		o.limits.CPU = n
 	case "--memory":
-		n, err := size(value)
+		n, err := sizeOf(value)
 		if err != nil {
 			return bad("a size as 512m")
 		}
@@ -124,8 +124,8 @@ func (o *options) set(name, value string) error {
 	return nil
 }
 
-// size reads 512m, 2g, 100000.
-func size(s string) (uint64, error) {
+// sizeOf reads 512m, 2g, 100000.
+func sizeOf(s string) (uint64, error) {
 	s = strings.TrimSuffix(strings.ToLower(s), "b")
 	shift := 0
 	for unit, by := range map[string]int{"k": 10, "m": 20, "g": 30} {
