@@ -292,6 +292,8 @@ type Job struct {
 	Attempts          int
 	Confined          bool
 	Network           string
+	Unenforced        []string // limits that its machine could not hold it to
+	Images            []string // that its containers were made of, by digest
 	Release           bool
 	Annotations       []Annotation
 	Summary           string

@@ -296,6 +296,10 @@ func jobs(r pipeline.Run, now time.Time) []web.Job {
 			if v.Reason == "" {
 				v.Reason = a.Reason
 			}
+			v.Unenforced = a.Unenforced
+			for _, img := range a.Images {
+				v.Images = append(v.Images, img.Use+": "+img.Name+" "+img.Digest)
+			}
 			for _, n := range a.Annotations {
 				v.Annotations = append(v.Annotations, web.Annotation{Level: n.Level, Title: n.Title, Message: n.Message, File: n.File, Line: n.Line})
 			}

@@ -1,0 +1,166 @@
+package e2e
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"weir/internal/base/oci/ocitest"
+)
+
+// pushImages puts images into the server's registry, as any client does.
+func (w *world) pushImages(reg *ocitest.Registry, repositories ...string) {
+	w.t.Helper()
+	do := func(method, path, kind string, body []byte) string {
+		req, err := http.NewRequestWithContext(w.t.Context(), method, w.url+"/v2/"+path, bytes.NewReader(body))
+		w.must(err)
+		req.SetBasicAuth("maintainer", w.tokens["maintainer"])
+		if kind != "" {
+			req.Header.Set("Content-Type", kind)
+		}
+		res, err := http.DefaultClient.Do(req)
+		w.must(err)
+		defer res.Body.Close()
+		said, _ := io.ReadAll(res.Body)
+		if res.StatusCode/100 != 2 {
+			w.t.Fatalf("%s %s: %s %s", method, path, res.Status, said)
+		}
+		return res.Header.Get("Location")
+	}
+	reg.Each(func(digest string, b []byte) {
+		for _, name := range repositories {
+			do("POST", name+"/blobs/uploads/?digest="+digest, "application/octet-stream", b)
+		}
+	}, func(name string, b []byte) {
+		repository, tag, _ := strings.Cut(name, ":")
+		do("PUT", repository+"/manifests/"+tag, "application/vnd.oci.image.manifest.v1+json", b)
+	})
+}
+
+// containers is a server whose registry has images that jobs may run in.
+func containers(t *testing.T, workflow string) *world {
+	t.Helper()
+	if _, err := exec.LookPath("runc"); err != nil {
+		t.Skip("needs runc; `make deps` installs it")
+	}
+	img := ocitest.Busybox(t)
+	var reg ocitest.Registry
+	reg.Put(t, "base/busybox:1", img)
+	img.Layers = append(img.Layers, []tar.Header{ocitest.File("serve", 0o755)})
+	img.Body["serve"] = "#!/bin/sh\nwhile :; do nc -l -p 7000 -e echo \"$NAME answers\"; done\n"
+	img.Config = map[string]any{"Env": []string{"PATH=/bin"}, "Entrypoint": []string{"/serve"}, "ExposedPorts": map[string]any{"7000/tcp": map[string]any{}}}
+	reg.Put(t, "base/service:1", img)
+	w := &world{server: newServer(t, "registry: {readable: ['base/**']}"), tokens: map[string]string{}}
+	w.work = filepath.Join(w.dir, "work")
+	w.start()
+	w.people()
+	w.pushImages(&reg, "base/busybox", "base/service")
+	w.init("tiny")
+	w.commit("first", map[string]string{"file.txt": "checked out\n", ".github/workflows/ci.yml": workflow})
+	return w
+}
+
+func TestContainersAndServicesRunOnTheServerAndOnAnAgent(t *testing.T) {
+	for _, where := range []string{"ubuntu-latest", "[self-hosted, big]"} {
+		w := containers(t, strings.ReplaceAll(`
+on: [push, pull_request]
+jobs:
+  inside:
+    runs-on: WHERE
+    container: base/busybox:1
+    services:
+      db: {image: base/service:1, env: {NAME: database}}
+    steps:
+      - uses: actions/checkout@v4
+      - run: |
+          cat file.txt
+          echo "db said $(nc db 7000 < /dev/null)"
+          echo n=7 >> $GITHUB_OUTPUT
+        id: one
+      - uses: docker://base/busybox:1
+        with: {entrypoint: sh, args: -c "echo beside $(cat file.txt) $(nc db 7000 < /dev/null)"}
+      - run: test ${{ steps.one.outputs.n }} = 7 && test ! -e /etc/debian_version && echo all-good
+`, "WHERE", where))
+		if where != "ubuntu-latest" {
+			w.agent("far", "big")
+			w.connected("far", true)
+		}
+		run, job := w.far(w.push(), "success")
+		for _, text := range []string{"db said database answers", "beside checked out database answers", "all-good"} {
+			w.logHas(run.ID, job.ID, text)
+		}
+		if a := job.Attempts[len(job.Attempts)-1]; len(a.Images) != 3 || !strings.HasPrefix(a.Images[0].Digest, "sha256:") {
+			t.Errorf("images %+v; want three by digest", a.Images)
+		}
+	}
+}
+
+func TestContainersEndWithAServerThatIsKilled(t *testing.T) {
+	w := containers(t, `
+on: [push, pull_request]
+jobs:
+  inside:
+    runs-on: ubuntu-latest
+    container: base/busybox:1
+    services:
+      db: {image: base/service:1, env: {NAME: database}}
+    steps:
+      - run: |
+          echo up on attempt $GITHUB_RUN_ATTEMPT
+          test $GITHUB_RUN_ATTEMPT = 2 || sleep 1000
+`)
+	run, job := w.far(w.push(), "running")
+	w.logHas(run.ID, job.ID, "up on attempt 1")
+	if len(w.runtimes()) != 2 {
+		t.Errorf("containers %v; want two", w.runtimes())
+	}
+	w.kill()
+	await(t, 20*time.Second, "the containers' end", func() bool { return len(w.runtimes()) == 0 })
+	w.start()
+	w.eventually("the second attempt", func() bool {
+		return w.as("maintainer").Get(context.Background(), "/runs/"+run.ID, &run) == nil && run.Jobs[0].State == "success"
+	})
+	left, _ := filepath.Glob(filepath.Join(w.data, "work", "*.boxes"))
+	if len(left) != 0 {
+		t.Errorf("left: %v", left)
+	}
+}
+
+// runtimes are the processes of the container runtime that work for this server.
+func (w *world) runtimes() (pids []string) {
+	all, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+	for _, path := range all {
+		raw, err := os.ReadFile(path)
+		if err == nil && strings.Contains(string(raw), "runc") && strings.Contains(string(raw), w.dir) {
+			pids = append(pids, filepath.Base(filepath.Dir(path)))
+		}
+	}
+	return pids
+}
+
+func TestImagesThatAJobMayNotRunInAreRefusedWithASentence(t *testing.T) {
+	for image, want := range map[string]string{
+		"base/none:1":              "There is no image base/none:1 in Weir's registry",
+		"secret/thing:1":           "registry.readable",
+		"docker.io/library/redis":  "skopeo copy docker://docker.io/library/redis",
+		"base/busybox@sha256:beef": "is no name of an image",
+	} {
+		w := containers(t, fmt.Sprintf("on: [push, pull_request]\njobs:\n  a:\n    runs-on: ubuntu-latest\n    container: ${{ '%s' }}\n    steps: [{run: 'true'}]\n", image))
+		_, job := w.far(w.push(), "failure")
+		if !strings.Contains(job.Reason, want) {
+			t.Errorf("%s: %s; want %q", image, job.Reason, want)
+		}
+		if !long {
+			return
+		}
+	}
+}
