@@ -106,16 +106,20 @@ func (c specs) Specs(ctx context.Context, repositoryID, revision string) ([]arti
 	}
 	var out []artifact.Spec
 	for i, s := range file.Services {
-		var command []string
-		for _, w := range s.Run {
-			command = w.Command // Services have one http workload for now; the parser refuses the other kinds.
-		}
-		out = append(out, artifact.Spec{ServiceID: refs[i].ID, Service: s.Name, RepositoryName: repo.Name, Path: s.Path, Go: s.Artifact.Build.Go, Static: s.Artifact.Build.Static,
-			Node: s.Artifact.Build.Node, Layout: s.Artifact.Build.Layout, Make: s.Artifact.Build.Run, From: s.Artifact.Build.From,
-			Dockerfile: s.Artifact.Build.Dockerfile, Context: s.Artifact.Build.Context, Target: s.Artifact.Build.Target,
-			Command: command, ConfigDigest: s.ConfigDigest()})
+		out = append(out, specOf(refs[i].ID, repo.Name, s))
 	}
 	return out, nil
+}
+
+// specOf is a declared service as the artifact layer builds it.
+func specOf(id, repository string, s catalog.Declared) artifact.Spec {
+	var command []string
+	for _, w := range s.Run {
+		command = w.Command // Services have one http workload for now; the parser refuses the other kinds.
+	}
+	b := s.Artifact.Build
+	return artifact.Spec{ServiceID: id, Service: s.Name, RepositoryName: repository, Path: s.Path, Go: b.Go, Static: b.Static, Node: b.Node, Layout: b.Layout, Make: b.Run, From: b.From,
+		Dockerfile: b.Dockerfile, Context: b.Context, Target: b.Target, Command: command, ConfigDigest: s.ConfigDigest()}
 }
 
 // commits is the source layer as the artifact layer needs it.

@@ -198,3 +198,32 @@ http.createServer((req, res) => {
 		t.Errorf("the SBOM lists neither the package nor Node: %.2000s", got)
 	}
 }
+
+func TestAnArtifactIsBuiltAgainToTheByte(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "")
+	files := tiny("again", strings.Replace(tinyRules, "{go: .}", "{layout: out, run: sh image.sh}", 1))
+	files["image.sh"] = layoutScript
+	files["image.sh"] = strings.Replace(files["image.sh"], "CGO_ENABLED=0", "date +%N > tree/bin/now\nCGO_ENABLED=0", 1)
+	r := w.released(w.bootstrap(files))
+	plain := w.commit("feat: reproducible", map[string]string{"image.sh": layoutScript})
+	w.landed(w.propose("second"))
+	again := w.released(plain)
+
+	digest := func(revision string) string {
+		var all []client.Artifact
+		w.must(w.as("author").Get(t.Context(), "/artifacts?revision="+revision, &all))
+		return all[0].Digest
+	}
+	out, stderr, status := w.cli("author", "artifact", "rebuild", "--compare", digest(again.Revision), "--dir", w.work)
+	if status != 0 || !strings.Contains(out, "The same: "+plain[:12]) {
+		t.Errorf("rebuild of a reproducible revision: status %d\n%s\n%s", status, out, stderr)
+	}
+	out, stderr, status = w.cli("author", "artifact", "rebuild", "--compare", digest(r.Revision), "--dir", w.work)
+	if status != 1 || !strings.Contains(out, "layer 1, bin/now: bytes was ") || strings.Contains(out, "bin/tiny") {
+		t.Errorf("rebuild of one that writes the time: status %d\n%s\n%s", status, out, stderr)
+	}
+	if _, stderr, status = w.cli("author", "artifact", "rebuild", "--compare", digest(r.Revision), "--dir", w.dir); status != 3 || !strings.Contains(stderr, "is no clone that has the revision") {
+		t.Errorf("rebuild without a clone: status %d %s", status, stderr)
+	}
+}

@@ -88,15 +88,20 @@ func (e *Engine) layer(ctx context.Context, i artifact.Intake, s artifact.Spec, 
 		return image.Image{}, fmt.Errorf("open output %s: %w", i.Stored, err)
 	}
 	defer rc.Close()
-	dir := e.temporary()
 	in := image.Input{Name: s.Service, Command: s.Command, Revision: i.Output.Revision, Version: i.Output.Version, Source: e.source(s), Created: c.Time}
-	if s.Node != "" {
-		return image.FromNode(dir, in, rc, s.Node)
+	return Layer(e.temporary(), in, s, rc, size)
+}
+
+// Layer makes the image of a service that Weir layers itself, of what its release
+// job has handed in. dir takes temporary files.
+func Layer(dir string, in image.Input, s artifact.Spec, output io.ReadSeeker, size int64) (image.Image, error) {
+	switch {
+	case s.Node != "":
+		return image.FromNode(dir, in, output, s.Node)
+	case s.Static != "":
+		return image.FromFiles(dir, in, output)
 	}
-	if s.Static != "" {
-		return image.FromFiles(dir, in, rc)
-	}
-	return image.FromBinary(dir, in, seekReader{rc}, size)
+	return image.FromBinary(dir, in, seekReader{output}, size)
 }
 
 func (e *Engine) temporary() string {
