@@ -21,7 +21,7 @@ type Config struct {
 	URL      string       `yaml:"url" doc:"Address under which people and tools reach the server. From listen, if absent."`
 	Data     string       `yaml:"data" doc:"The data folder: keys, database, blobs, caches. One server uses it at a time." default:"./weir-data"`
 	Database string       `yaml:"database" doc:"Where state is kept: sqlite:///path/weir.db or postgres://user:password@host:5432/name. A file in the data folder, if absent."`
-	Blobs    string       `yaml:"blobs" doc:"Where bytes are kept: dir:///path. A folder in the data folder, if absent. Replicas share it."`
+	Blobs    string       `yaml:"blobs" doc:"Where bytes are kept: dir:///path or s3://bucket/prefix, for a server that is not Amazon's with ?endpoint=https://host, and with the credentials in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or AWS_SHARED_CREDENTIALS_FILE. A folder in the data folder, if absent. Replicas share it."`
 	Identity IdentityConf `yaml:"identity" doc:"Names that are fixed at first start and written into signatures."`
 	Runner   RunnerConf   `yaml:"runner" doc:"The embedded runner."`
 	Host     HostConf     `yaml:"host" doc:"The process that runs deployed services on this machine."`

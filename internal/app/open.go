@@ -9,6 +9,7 @@ import (
 
 	"weir/internal/base/blob"
 	"weir/internal/base/blob/dir"
+	"weir/internal/base/blob/s3"
 	"weir/internal/base/db"
 	"weir/internal/base/db/postgres"
 	"weir/internal/base/db/sqlite"
@@ -21,6 +22,7 @@ var (
 	databases = map[string]func(context.Context, *url.URL) (*db.DB, error){"sqlite": sqlite.Open, "postgres": postgres.Open, "postgresql": postgres.Open}
 	blobs     = map[string]func(context.Context, *url.URL) (blob.Store, error){
 		"dir": func(_ context.Context, u *url.URL) (blob.Store, error) { return dir.Open(u.Path) },
+		"s3":  func(ctx context.Context, u *url.URL) (blob.Store, error) { return s3.Open(ctx, u) },
 	}
 )
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -140,7 +141,18 @@ func (s *System) openBase(ctx context.Context) (err error) {
 // blobs opens one part's share of the blob store: the artifact layer sweeps
 // its own, so no two layers may share one.
 func (s *System) blobs(ctx context.Context, share string) (blob.Store, error) {
-	return open(ctx, "blobs", strings.TrimSuffix(s.Config.Blobs, "/")+"/"+share, blobs)
+	u, err := url.Parse(s.Config.Blobs)
+	if err != nil {
+		return nil, fault.New(fault.Invalid, "The blobs URL is not a URL. Write dir:///path or s3://bucket/prefix.")
+	}
+	store, err := open(ctx, "blobs", u.JoinPath(share).String(), blobs)
+	if err != nil {
+		return nil, err
+	}
+	if t, ok := store.(interface{ TempIn(dir string) error }); ok { // one elsewhere, for which bytes wait here
+		err = t.TempIn(s.data.join("tmp"))
+	}
+	return store, err
 }
 
 func (s *System) openGuard(ctx context.Context) (err error) {
