@@ -24,9 +24,9 @@ func componentsCommand(g *globals) *cobra.Command {
 			return g.print(cmd, all, func(w io.Writer) {
 				var rows [][]string
 				for _, x := range all {
-					rows = append(rows, []string{x.Kind, x.Name, cmp.Or(x.Version, brief(x.Hash))})
+					rows = append(rows, []string{x.Kind, x.Name, cmp.Or(x.Version, brief(x.Hash)), x.Licence})
 				}
-				table(w, "KIND\tNAME\tVERSION", rows)
+				table(w, "KIND\tNAME\tVERSION\tLICENCE", rows)
 			})
 		}}
 	c.Flags().StringVar(&match, "match", "", "only those with this text in the name")

@@ -284,3 +284,8 @@ func sortedKeys(set map[string]bool) []string {
 	slices.Sort(keys)
 	return keys
 }
+
+// moduleCaches is where the release jobs of a repository keep Go modules on this machine.
+func (s *System) moduleCaches(repositoryID string) []string {
+	return []string{s.data.join("cache", repositoryID, string(pipeline.Landed), "mod")}
+}

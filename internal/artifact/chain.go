@@ -157,6 +157,8 @@ func link(e evidence.Evidence) (Link, bool) {
 			break
 		}
 		l.Kind, l.Says = "sbom", fmt.Sprintf("Lists %d components", len(p.Components))
+	case evidence.SPDX:
+		l.Kind, l.Says = "sbom", "Lists the same components in SPDX's words"
 	case evidence.CosignSignature:
 		l.Kind, l.Says = "signature", "By the workflow that built it, with the certificate authority "+e.KeyID[:min(len(e.KeyID), 15)]
 	case evidence.Summary:

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 
 	"weir/internal/base/fault"
 	"weir/internal/guard/evidence"
@@ -17,6 +18,7 @@ type Component struct {
 	Version string
 	PURL    string // package URL; "" for a file
 	Hash    string // sha256 of a file in hex, or Go's h1: sum of a module
+	Licence string // SPDX expression, or what the component says; "" if it says nothing
 }
 
 // Components lists what an artifact is made of, by name, from its signed SBOM.
@@ -55,6 +57,10 @@ func components(e evidence.Evidence) ([]Component, error) {
 			PURL                string `json:"purl"`
 			Hashes              []struct{ Alg, Content string }
 			Properties          []struct{ Name, Value string }
+			Licenses            []struct {
+				Expression string
+				License    struct{ ID, Name string }
+			}
 		} `json:"components"`
 	}
 	if err := e.Predicate(&bom); err != nil {
@@ -63,6 +69,11 @@ func components(e evidence.Evidence) ([]Component, error) {
 	list := make([]Component, 0, len(bom.Components))
 	for _, c := range bom.Components {
 		out := Component{Kind: c.Type, Name: c.Name, Version: c.Version, PURL: c.PURL}
+		var licences []string
+		for _, l := range c.Licenses {
+			licences = append(licences, cmp.Or(l.Expression, l.License.ID, l.License.Name))
+		}
+		out.Licence = strings.Join(licences, " AND ")
 		for _, h := range c.Hashes {
 			out.Hash = h.Content
 		}
@@ -81,13 +92,17 @@ func components(e evidence.Evidence) ([]Component, error) {
 
 // Changed is a component that is not the same in two artifacts. From or To is
 // empty where it was added or removed; both are versions, or hashes where the
-// version stayed or there is none.
+// version stayed or there is none. A change of licence is one of its own, of the
+// kind licence; where one side does not say its licence there is none.
 type Changed struct {
 	Kind string
 	Name string
 	From string
 	To   string
 }
+
+// licenceOf is the kind of a change of a component's licence.
+const licenceOf = "licence"
 
 // Compare says how what an artifact is made of differs from an earlier one, by
 // name. Several versions of one name count each for themselves.
@@ -111,6 +126,9 @@ func Compare(before, after []Component) []Changed {
 				out = append(out, Changed{k.kind, k.name, old.Version, now.Version})
 			case old.Hash != now.Hash:
 				out = append(out, Changed{k.kind, k.name, old.Hash, now.Hash})
+			}
+			if old.Licence != now.Licence && old.Licence != "" && now.Licence != "" {
+				out = append(out, Changed{licenceOf, k.name, old.Licence, now.Licence})
 			}
 			continue
 		}

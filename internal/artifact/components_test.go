@@ -20,6 +20,15 @@ func TestCompareNamesWhatWasAddedRemovedAndMoved(t *testing.T) {
 	if got := Compare(before, before); len(got) != 0 {
 		t.Errorf("Compare() of the same = %v", got)
 	}
+	of := func(licence string) []Component {
+		return []Component{{Kind: "library", Name: "a", Version: "1", Licence: licence}}
+	}
+	if got := Compare(of("MIT"), of("BUSL-1.1")); !slices.Equal(got, []Changed{{"licence", "a", "MIT", "BUSL-1.1"}}) {
+		t.Errorf("Compare() of another licence = %v", got)
+	}
+	if got := Compare(of(""), of("MIT")); len(got) != 0 {
+		t.Errorf("Compare() of a licence that is known now = %v", got)
+	}
 	if got := Compare(nil, nil); len(got) != 0 {
 		t.Errorf("Compare() of nothing = %v", got)
 	}

@@ -37,6 +37,8 @@ type Engine struct {
 	Checks  artifact.Checks
 	Gate    artifact.Gate
 	Dir     string // for temporary files; "" means the system's
+	// ModuleCaches are the Go module caches of a repository's jobs; nil is none.
+	ModuleCaches func(repositoryID string) []string
 	// Sweep removes bytes that nothing needs; nil does nothing.
 	Sweep func(ctx context.Context, now time.Time) (removed int, err error)
 	// Holder names this replica.

@@ -166,8 +166,8 @@ func TestOutputBecomesAnAdmittedArtifact(t *testing.T) {
 			t.Errorf("git tags = %v; want v1.4.0", w.tags)
 		}
 		details, err := w.service.Details(t.Context(), a.ID)
-		if err != nil || len(details.Evidence) != 5 || len(details.Referrers) != 5 {
-			t.Errorf("details = %d evidence, %d referrers, %v; want 5 and 5", len(details.Evidence), len(details.Referrers), err)
+		if err != nil || len(details.Evidence) != 6 || len(details.Referrers) != 6 {
+			t.Errorf("details = %d evidence, %d referrers, %v; want 6 and 6", len(details.Evidence), len(details.Referrers), err)
 		}
 		if got := strings.Join(w.entries, " "); got != "artifact.received artifact.admitted" {
 			t.Errorf("ledger = %s", got)
@@ -228,7 +228,7 @@ func TestDeathAtAnyWriteChangesNothingInTheEnd(t *testing.T) {
 				first = list[0].Digest
 			}
 			details, err := w.service.Details(t.Context(), list[0].ID)
-			if err != nil || list[0].Digest != first || len(details.Evidence) != 5 || len(details.Referrers) != 5 || len(w.tags) != 1 {
+			if err != nil || list[0].Digest != first || len(details.Evidence) != 6 || len(details.Referrers) != 6 || len(w.tags) != 1 {
 				t.Errorf("n=%d after=%v: digest %s, %d evidence, %d referrers, tags %v, %v; want everything once", n, after, list[0].Digest, len(details.Evidence), len(details.Referrers), w.tags, err)
 			}
 		}

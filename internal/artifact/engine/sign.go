@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -18,7 +17,7 @@ import (
 )
 
 // statements is how many kinds of evidence every image gets before policy looks.
-const statements = 4
+const statements = 5
 
 // maxAbout bounds how much evidence about the revision travels with an image.
 const maxAbout = 100
@@ -46,13 +45,22 @@ func (e *Engine) sign(ctx context.Context, i artifact.Intake) (outcome, error) {
 	if err != nil {
 		return outcome{}, err
 	}
+	bom, err := list.CycloneDX()
+	if err != nil {
+		return outcome{}, err
+	}
+	spdx, err := list.SPDX()
+	if err != nil {
+		return outcome{}, err
+	}
 	predicates := [statements]struct {
 		kind string
 		body any
 	}{
 		{evidence.CosignSignature, struct{}{}},
 		{evidence.Provenance, e.provenance(i, s, run)},
-		{evidence.SBOM, list},
+		{evidence.SBOM, bom},
+		{evidence.SPDX, spdx},
 		{evidence.TestResult, results(checks, e.source(s), i.Output.Revision)},
 	}
 	var (
@@ -100,7 +108,7 @@ func unfinished(checks []pipeline.Check) (names []string) {
 	return names
 }
 
-func (e *Engine) sbom(ctx context.Context, i artifact.Intake, s artifact.Spec) (json.RawMessage, error) {
+func (e *Engine) sbom(ctx context.Context, i artifact.Intake, s artifact.Spec) (*sbom.Document, error) {
 	rc, _, err := e.Bytes.Open(ctx, i.Stored)
 	if err != nil {
 		return nil, fmt.Errorf("open output %s: %w", i.Stored, err)
@@ -115,7 +123,7 @@ func (e *Engine) sbom(ctx context.Context, i artifact.Intake, s artifact.Spec) (
 		if err != nil {
 			return nil, err
 		}
-		return sbom.FromLayout(about, l, e.temporary())
+		return sbom.FromLayout(about, l, e.temporary(), e.modules(i))
 	}
 	if s.Node != "" {
 		return sbom.FromTree(about, rc, e.temporary())
@@ -123,7 +131,15 @@ func (e *Engine) sbom(ctx context.Context, i artifact.Intake, s artifact.Spec) (
 	if s.Static != "" {
 		return sbom.FromFiles(about, rc)
 	}
-	return sbom.FromGo(about, seekReader{rc})
+	return sbom.FromGo(about, seekReader{rc}, e.modules(i))
+}
+
+// modules is where the licences of Go modules are found.
+func (e *Engine) modules(i artifact.Intake) *sbom.Modules {
+	if e.ModuleCaches == nil {
+		return nil
+	}
+	return &sbom.Modules{Caches: e.ModuleCaches(i.Output.RepositoryID)}
 }
 
 func (e *Engine) provenance(i artifact.Intake, s artifact.Spec, run pipeline.Run) provenance.Predicate {

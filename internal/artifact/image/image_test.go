@@ -193,7 +193,11 @@ func TestBinaryListsItsModules(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	raw, err := sbom.FromGo(sbom.Subject{Name: "checkout", Version: "1.4.0", Digest: "sha256:ab", Created: time.Unix(0, 0)}, f)
+	doc, err := sbom.FromGo(sbom.Subject{Name: "checkout", Version: "1.4.0", Digest: "sha256:ab", Created: time.Unix(0, 0)}, f, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := doc.CycloneDX()
 	if err != nil {
 		t.Fatal(err)
 	}

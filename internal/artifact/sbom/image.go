@@ -4,7 +4,6 @@ import (
 	"archive/tar"
 	"cmp"
 	"debug/buildinfo"
-	"encoding/json"
 	"fmt"
 	"io"
 	"io/fs"
@@ -26,10 +25,10 @@ const maxRead = 32 << 20
 // FromLayout lists the packages in every image of a layout: those of Debian and
 // Alpine, of npm and Python, and the modules of Go programs, as they lie in the
 // file tree that the layers make together.
-func FromLayout(s Subject, l *layout.Layout, dir string) (json.RawMessage, error) {
+func FromLayout(s Subject, l *layout.Layout, dir string, modules *Modules) (*Document, error) {
 	var list []cdx.Component
 	for _, img := range l.Images {
-		t := tree{found: map[string]finding{}, inside: map[string]int{}, dir: dir}
+		t := tree{found: map[string]finding{}, inside: map[string]int{}, dir: dir, modules: modules}
 		if err := l.Files(img, t.add); err != nil {
 			return nil, err
 		}
@@ -40,17 +39,17 @@ func FromLayout(s Subject, l *layout.Layout, dir string) (json.RawMessage, error
 		list = append(list, cdx.Component{BOMRef: ref, Type: cdx.ComponentTypeContainer, Name: b.Name, Version: b.Digest,
 			Hashes: &[]cdx.Hash{{Algorithm: cdx.HashAlgoSHA256, Value: strings.TrimPrefix(b.Digest, "sha256:")}}})
 	}
-	return encode(document(s, "app:"+s.Name, list))
+	return &Document{document(s, "app:"+s.Name, list)}, nil
 }
 
 // FromTree lists the packages in a tree of files: a tar as a release job stages it.
-func FromTree(s Subject, files io.Reader, dir string) (json.RawMessage, error) {
+func FromTree(s Subject, files io.Reader, dir string) (*Document, error) {
 	t := tree{found: map[string]finding{}, inside: map[string]int{}, dir: dir}
 	_, err := layout.Walk("tar", files, &layout.Budget{}, func(e layout.Entry, body io.Reader) error { return t.add(0, e, body) })
 	if err != nil {
 		return nil, fault.Wrap(fault.Invalid, err, "The files of %s cannot be listed: the archive %s.", s.Name, err)
 	}
-	return encode(document(s, "app:"+s.Name, t.components()))
+	return &Document{document(s, "app:"+s.Name, t.components())}, nil
 }
 
 // finding is what one file says.
@@ -71,9 +70,10 @@ type pkg struct {
 
 // tree is the file tree of an image as its layers build it up.
 type tree struct {
-	found  map[string]finding // by path
-	inside map[string]int     // how many of them a folder holds
-	dir    string             // for temporary files
+	found   map[string]finding // by path
+	inside  map[string]int     // how many of them a folder holds
+	dir     string             // for temporary files
+	modules *Modules
 }
 
 // add takes one entry of a layer.
@@ -176,7 +176,7 @@ func (t *tree) program(e layout.Entry, body io.Reader) (finding, error) {
 	if err != nil {
 		return finding{}, nil // no Go program
 	}
-	return finding{packages: goPackages(info)}, nil
+	return finding{packages: goPackages(info, t.modules)}, nil
 }
 
 // components names every package once, in the distribution that it comes from.
@@ -223,15 +223,15 @@ func (p pkg) component(distro, at string) cdx.Component {
 	return c
 }
 
-func fromBuildInfo(info *buildinfo.BuildInfo) []cdx.Component {
+func fromBuildInfo(info *buildinfo.BuildInfo, modules *Modules) []cdx.Component {
 	var list []cdx.Component
-	for _, p := range goPackages(info) {
+	for _, p := range goPackages(info, modules) {
 		list = append(list, p.component("", ""))
 	}
 	return list
 }
 
-func goPackages(info *buildinfo.BuildInfo) []pkg {
+func goPackages(info *buildinfo.BuildInfo, modules *Modules) []pkg {
 	list := []pkg{{kind: "golang", name: "std", version: strings.TrimPrefix(info.GoVersion, "go"), licence: "BSD-3-Clause"}}
 	for _, d := range info.Deps {
 		if d.Replace != nil {
@@ -240,7 +240,7 @@ func goPackages(info *buildinfo.BuildInfo) []pkg {
 		if strings.HasPrefix(d.Path, ".") || strings.HasPrefix(d.Path, "/") {
 			continue // replaced by a folder of the same repository: part of the program itself
 		}
-		list = append(list, pkg{kind: "golang", name: d.Path, version: d.Version, sum: d.Sum})
+		list = append(list, pkg{kind: "golang", name: d.Path, version: d.Version, sum: d.Sum, licence: modules.Licence(d.Path, d.Version, d.Sum)})
 	}
 	return list
 }

@@ -1,4 +1,4 @@
-// Package sbom lists what is inside an artifact, as CycloneDX 1.6. A Go binary
+// Package sbom lists what is inside an artifact, as CycloneDX 1.6 and as SPDX 2.3. A Go binary
 // carries the list of its modules; a folder of files is listed file by file; an
 // image is searched for the packages that its layers have installed. The same
 // artifact gives the same list, byte for byte.
@@ -40,20 +40,20 @@ type Base struct{ Name, Digest string }
 const maxListed = 20_000
 
 // FromGo reads the modules of a Go binary.
-func FromGo(s Subject, binary io.ReaderAt) (json.RawMessage, error) {
+func FromGo(s Subject, binary io.ReaderAt, modules *Modules) (*Document, error) {
 	info, err := buildinfo.Read(binary)
 	if err != nil {
 		return nil, fault.Wrap(fault.Invalid, err, "the binary of %s does not list its modules; build it with go build, in module mode", s.Name)
 	}
 	root := "app:" + s.Name
-	list := fromBuildInfo(info)
+	list := fromBuildInfo(info, modules)
 	bom := document(s, root, list)
 	bom.Metadata.Component.Properties = &[]cdx.Property{{Name: "go:package", Value: info.Path}, {Name: "go:version", Value: info.GoVersion}}
-	return encode(bom)
+	return &Document{bom}, nil
 }
 
 // FromFiles lists the files of a tar archive with their digests.
-func FromFiles(s Subject, files io.Reader) (json.RawMessage, error) {
+func FromFiles(s Subject, files io.Reader) (*Document, error) {
 	var list []cdx.Component
 	for t := tar.NewReader(files); ; {
 		h, err := t.Next()
@@ -77,7 +77,7 @@ func FromFiles(s Subject, files io.Reader) (json.RawMessage, error) {
 			return nil, fault.New(fault.Invalid, "%s has more than %d files, too many to list; leave out what is not served", s.Name, maxListed)
 		}
 	}
-	return encode(document(s, "app:"+s.Name, list))
+	return &Document{document(s, "app:"+s.Name, list)}, nil
 }
 
 func document(s Subject, root string, list []cdx.Component) *cdx.BOM {
@@ -101,9 +101,13 @@ func document(s Subject, root string, list []cdx.Component) *cdx.BOM {
 	return bom
 }
 
-func encode(bom *cdx.BOM) (json.RawMessage, error) {
+// Document is a list that can be written in more than one format.
+type Document struct{ bom *cdx.BOM }
+
+// CycloneDX is the list as CycloneDX 1.6.
+func (d *Document) CycloneDX() (json.RawMessage, error) {
 	var b bytes.Buffer
-	if err := cdx.NewBOMEncoder(&b, cdx.BOMFileFormatJSON).SetEscapeHTML(false).EncodeVersion(bom, cdx.SpecVersion1_6); err != nil {
+	if err := cdx.NewBOMEncoder(&b, cdx.BOMFileFormatJSON).SetEscapeHTML(false).EncodeVersion(d.bom, cdx.SpecVersion1_6); err != nil {
 		return nil, fmt.Errorf("encode SBOM: %w", err)
 	}
 	return bytes.TrimSpace(b.Bytes()), nil

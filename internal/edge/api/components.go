@@ -17,6 +17,7 @@ type Component struct {
 	Version string `json:"version,omitempty"`
 	PURL    string `json:"purl,omitempty"`
 	Hash    string `json:"hash,omitempty" doc:"sha256 of a file in hex, or Go's h1: sum of a module."`
+	Licence string `json:"licence,omitempty" doc:"SPDX expression, or what the component says of itself."`
 }
 
 // ComponentChange is a component that differs between two artifacts.

@@ -9,11 +9,12 @@ import (
 	"weir/internal/base/fault"
 )
 
-// Predicate types that Weir signs. The first four are read by stock tools.
+// Predicate types that Weir signs. The first five are read by stock tools.
 const (
 	CosignSignature = "https://sigstore.dev/cosign/sign/v1"
 	Provenance      = "https://slsa.dev/provenance/v1"
 	SBOM            = "https://cyclonedx.org/bom"
+	SPDX            = "https://spdx.dev/Document"
 	Summary         = "https://slsa.dev/verification_summary/v1"
 	TestResult      = "https://in-toto.io/attestation/test-result/v0.1"
 	Review          = "https://weir.dev/review/v1"
