@@ -59,7 +59,7 @@ func (c *checker) job(a *actionlint.Job) Job {
 		}
 		return j
 	}
-	j.Container = c.container(a.Container)
+	j.Container = c.container(a.Container, a.ID.Value, "")
 	if a.Container != nil && !Runs.Containers {
 		c.unsupported(a.Container.Pos, "jobs."+j.ID+".container", "jobs run on the runner's own tools, confined. Remove it and use what is installed there")
 	}
@@ -72,7 +72,7 @@ func (c *checker) job(a *actionlint.Job) Job {
 		}
 		j.Services = map[string]Container{}
 		for name, s := range a.Services.Value {
-			if k := c.container(s.Container); k != nil {
+			if k := c.container(s.Container, a.ID.Value, name); k != nil {
 				j.Services[strings.ToLower(name)] = *k
 			}
 		}

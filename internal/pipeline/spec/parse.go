@@ -27,7 +27,7 @@ const (
 
 // Parse reads the workflow at path. The workflow is nil if any diagnostic is an error.
 func Parse(path string, content []byte) (w *Workflow, diags []pipeline.Diagnostic) {
-	c := &checker{file: path}
+	c := &checker{file: path, content: content}
 	defer func() {
 		if r := recover(); r != nil {
 			slog.Error("workflow parser panicked", "file", path, "panic", r, "stack", string(debug.Stack())) // a file must not be able to take the server down
@@ -123,8 +123,10 @@ func Refused(diags []pipeline.Diagnostic) bool {
 }
 
 type checker struct {
-	file  string
-	diags []pipeline.Diagnostic
+	file    string
+	diags   []pipeline.Diagnostic
+	content []byte
+	written map[[2]string]*yaml.Node // containers by job and service, as the file has them
 }
 
 func (c *checker) errorf(p Pos, format string, args ...any) {

@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"github.com/rhysd/actionlint"
+
+	"weir/internal/pipeline/container"
 )
 
 // Image is the scheme of a step that is a container.
@@ -25,6 +27,7 @@ func (c *checker) foreign(s *Step, e *actionlint.ExecAction) {
 		if !Runs.Images {
 			c.unsupported(e.Uses.Pos, "uses: "+s.Uses, todo)
 		}
+		container.Check(s.Uses, "", nil, nil, func(_, _ string, err error) { c.errorf(pos(e.Uses.Pos), "uses: %s", err) })
 	case remote.MatchString(s.Uses) && !Runs.Mirrored:
 		c.unsupported(e.Uses.Pos, "uses: "+s.Uses, todo)
 	case !remote.MatchString(s.Uses):
@@ -56,26 +59,6 @@ func (c *checker) use(a *actionlint.WorkflowCall) *Use {
 		u.Secrets[s.Name.Value] = c.text(s.Value)
 	}
 	return u
-}
-
-func (c *checker) container(a *actionlint.Container) *Container {
-	if a == nil {
-		return nil
-	}
-	k := &Container{Image: c.text(a.Image), Env: c.env(a.Env), Options: c.text(a.Options), Pos: pos(a.Pos)}
-	for _, p := range a.Ports {
-		k.Ports = append(k.Ports, c.text(p))
-	}
-	for _, v := range a.Volumes {
-		k.Volumes = append(k.Volumes, c.text(v))
-	}
-	if x := a.Credentials; x != nil {
-		if x.Expression != nil {
-			c.unsupported(x.Expression.Pos, "credentials as one expression", "write username: and password:")
-		}
-		k.Username, k.Password = c.text(x.Username), c.text(x.Password)
-	}
-	return k
 }
 
 func (c *checker) concurrency(a *actionlint.Concurrency) *Concurrency {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"os"
-	"path"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -17,6 +16,7 @@ import (
 	"weir/internal/base/fault"
 	"weir/internal/base/oci"
 	"weir/internal/pipeline"
+	"weir/internal/pipeline/container"
 	"weir/internal/pipeline/expr"
 )
 
@@ -68,7 +68,7 @@ func (j *job) setUpContainers(ctx context.Context) error {
 		if s.opts, err = j.options("service "+id, filled); err != nil {
 			return err
 		}
-		if s.published, err = parsePorts(filled.Ports); err != nil {
+		if s.published, err = container.ParsePorts(filled.Ports); err != nil {
 			return failure(fmt.Sprintf("service %s: %v", id, err))
 		}
 		services = append(services, s)
@@ -81,7 +81,7 @@ func (j *job) setUpContainers(ctx context.Context) error {
 	for _, s := range services {
 		hosts[s.id] = fmt.Sprintf("127.0.0.%d", s.addr[3])
 	}
-	var opts options
+	var opts container.Options
 	if main != nil {
 		if opts, err = j.options("container", main); err != nil {
 			return err
@@ -137,7 +137,7 @@ func (j *job) setUpContainers(ctx context.Context) error {
 func (s *service) shown() string {
 	var at []string
 	for _, p := range s.published {
-		at = append(at, fmt.Sprintf("port %d at localhost:%d", p.container, p.host))
+		at = append(at, fmt.Sprintf("port %d at localhost:%d", p.Container, p.Host))
 	}
 	if len(at) == 0 {
 		return ""
@@ -207,19 +207,19 @@ func (j *job) filled(what string, k *pipeline.Container, c *expr.Object) (*pipel
 	return &out, nil
 }
 
-func (j *job) options(what string, k *pipeline.Container) (options, error) {
-	o, err := parseOptions(k.Options)
+func (j *job) options(what string, k *pipeline.Container) (container.Options, error) {
+	o, err := container.ParseOptions(k.Options)
 	if err != nil {
 		return o, failure(what + ": " + err.Error())
 	}
-	if len(o.unused) > 0 {
-		j.log.Say("%s: %s of its options have no effect here", what, strings.Join(o.unused, ", "))
+	if len(o.Unused) > 0 {
+		j.log.Say("%s: %s of its options have no effect here", what, strings.Join(o.Unused, ", "))
 	}
 	return o, nil
 }
 
 // pullAll gets the images and decides what the containers are.
-func (j *job) pullAll(ctx context.Context, main *pipeline.Container, opts options, services []*service, hosts map[string]string) error {
+func (j *job) pullAll(ctx context.Context, main *pipeline.Container, opts container.Options, services []*service, hosts map[string]string) error {
 	g := j.group
 	var pulls sync.WaitGroup
 	var mainErr error
@@ -256,18 +256,18 @@ func (j *job) pullAll(ctx context.Context, main *pipeline.Container, opts option
 	} else {
 		for _, s := range services {
 			for i, p := range s.published { // the same number, unless somebody else has it
-				if p.host == 0 && !slices.ContainsFunc(services, func(o *service) bool {
-					return slices.ContainsFunc(o.published, func(q port) bool { return q.host == p.container })
+				if p.Host == 0 && !slices.ContainsFunc(services, func(o *service) bool {
+					return slices.ContainsFunc(o.published, func(q container.Port) bool { return q.Host == p.Container })
 				}) {
-					s.published[i].host = p.container
+					s.published[i].Host = p.Container
 				}
 			}
 		}
 	}
 	for _, s := range services { // in a container job the mapping says nothing, and each is where it listens
 		for i, p := range s.published {
-			if j.main != nil && p.host == 0 {
-				s.published[i].host = p.container
+			if j.main != nil && p.Host == 0 {
+				s.published[i].Host = p.Container
 			}
 		}
 	}
@@ -275,16 +275,16 @@ func (j *job) pullAll(ctx context.Context, main *pipeline.Container, opts option
 }
 
 // placeOf decides what a container of an image is.
-func (j *job) placeOf(what, name string, img oci.Image, k *pipeline.Container, o options, hosts map[string]string) (*place, error) {
-	p := &place{name: hostName(name), image: img, hosts: hosts, limits: o.limits}
-	if o.hostname != "" {
-		p.name = hostName(o.hostname)
+func (j *job) placeOf(what, name string, img oci.Image, k *pipeline.Container, o container.Options, hosts map[string]string) (*place, error) {
+	p := &place{name: hostName(name), image: img, hosts: hosts, limits: confine.Limits{CPU: o.CPU, Memory: o.Memory}}
+	if o.Hostname != "" {
+		p.name = hostName(o.Hostname)
 	}
 	var err error
-	if p.user, err = userOf(img, o.user); err != nil {
+	if p.user, err = userOf(img, o.User); err != nil {
 		return nil, failure(what + ": " + err.Error())
 	}
-	p.env = slices.Concat(img.Config.Env, o.env)
+	p.env = slices.Concat(img.Config.Env, o.Env)
 	for _, n := range slices.Sorted(maps.Keys(k.Env)) {
 		p.env = append(p.env, n+"="+k.Env[n])
 	}
@@ -303,58 +303,36 @@ func (j *job) placeOf(what, name string, img oci.Image, k *pipeline.Container, o
 
 // volume reads NAME:/path, FOLDER:/path or /path. A container sees folders of its job only, and volumes that the job's containers share.
 func (j *job) volume(what, text string) (*confine.Bind, error) {
-	parts := strings.Split(text, ":")
-	if len(parts) == 1 {
+	v, err := container.ParseVolume(text)
+	if err != nil {
+		return nil, failure(what + ": " + err.Error())
+	}
+	if v.Name == "" && v.Path == "" {
 		return nil, nil // every container may write its own files
 	}
-	write := true
-	if len(parts) == 3 {
-		switch parts[2] {
-		case "ro":
-			write = false
-		case "rw", "z", "Z":
-		default:
-			return nil, failure(fmt.Sprintf("%s: the volume %s ends in %q; ro and rw are known", what, text, parts[2]))
-		}
-		parts = parts[:2]
-	}
-	if len(parts) != 2 || !path.IsAbs(parts[1]) || path.Clean(parts[1]) == "/" {
-		return nil, failure(fmt.Sprintf("%s: the volume %s cannot be read; write NAME:/path or FOLDER:/path", what, text))
-	}
-	source, target := parts[0], path.Clean(parts[1])
 	var rel string
 	switch {
-	case strings.HasPrefix(source, "/"):
+	case strings.HasPrefix(v.Path, "/"):
 		var ok bool
-		if rel, ok = j.rel(source); !ok || rel == "." {
+		if rel, ok = j.rel(v.Path); !ok || rel == "." {
 			return nil, failure(fmt.Sprintf("%s: the volume %s is a folder of the machine, which jobs do not see. Name a folder of the workspace (./folder), or a volume by a name of its own", what, text))
 		}
-	case strings.HasPrefix(source, "."), strings.Contains(source, "/"):
-		var err error
-		if rel, err = below("workspace", source); err != nil {
+	case v.Path != "":
+		if rel, err = below("workspace", v.Path); err != nil {
 			return nil, failure(what + ": " + err.Error())
 		}
 	default:
-		if !volumeName(source) {
-			return nil, failure(fmt.Sprintf("%s: %q cannot be the name of a volume", what, source))
-		}
-		dir := filepath.Join(j.boxes(), "volumes", source)
+		dir := filepath.Join(j.boxes(), "volumes", v.Name)
 		if err := os.MkdirAll(dir, 0o777); err != nil {
 			return nil, fmt.Errorf("make volume: %w", err)
 		}
 		_ = os.Chmod(dir, 0o777)
-		return &confine.Bind{Source: dir, Target: target, Write: write}, nil
+		return &confine.Bind{Source: dir, Target: v.Target, Write: v.Write}, nil
 	}
 	if err := j.root.MkdirAll(rel, 0o700); err != nil {
 		return nil, failure(fmt.Sprintf("%s: the folder %s cannot be made: %v", what, rel, err))
 	}
-	return &confine.Bind{Source: filepath.Join(j.dir, rel), Target: target, Write: write}, nil
-}
-
-func volumeName(s string) bool {
-	return s != "" && len(s) < 100 && !strings.ContainsFunc(s, func(r rune) bool {
-		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '_' || r == '-')
-	})
+	return &confine.Bind{Source: filepath.Join(j.dir, rel), Target: v.Target, Write: v.Write}, nil
 }
 
 // hostName makes a name one that hosts may have.

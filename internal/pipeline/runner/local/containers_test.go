@@ -2,7 +2,6 @@ package local
 
 import (
 	"archive/tar"
-	"fmt"
 	"os"
 	"strings"
 	"testing"
@@ -248,19 +247,4 @@ func TestForkBombsAndFullDisksEndTheirOwnContainerOnly(t *testing.T) {
 	res, log = runnertest.Attempt(t, r, h, j)
 	want(t, res, log, pipeline.Failure, "the runner's disk has")
 	left(t, r)
-}
-
-func TestOptionsAreReadAsAShellWould(t *testing.T) {
-	o, err := parseOptions(`--health-cmd "pg_isready -U 'a b'" --health-interval=10s --health-timeout 5s --health-retries 5 --name x --cpus 0.5 -m 512m -u 1000:1000 -e "A=b c"`)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if o.healthCmd != "pg_isready -U 'a b'" || o.health.Interval != 10*time.Second || o.health.Retries != 5 || o.user != "1000:1000" || o.limits.Memory != 512<<20 || o.limits.CPU != 0.5 || fmt.Sprint(o.env) != "[A=b c]" || fmt.Sprint(o.unused) != "[--name]" {
-		t.Errorf("options %+v", o)
-	}
-	for _, text := range []string{"--privileged", "--network host", "--cap-add ALL", "--device=/dev/sda", "--health-interval soon", "--memory lots", `--health-cmd "open`, "--user", "-v /:/host", "--cpus -1", "plain"} {
-		if _, err := parseOptions(text); err == nil {
-			t.Errorf("parseOptions(%q) went through", text)
-		}
-	}
 }

@@ -11,6 +11,7 @@ import (
 	"weir/internal/base/confine"
 	"weir/internal/base/oci"
 	"weir/internal/pipeline"
+	"weir/internal/pipeline/container"
 	"weir/internal/pipeline/expr"
 )
 
@@ -71,7 +72,7 @@ func (j *job) image(ctx context.Context, p *pipeline.StepPlan, image string, fr 
 	}
 	var args []string
 	if text := with["args"]; text != "" {
-		if args, err = split(text); err != nil {
+		if args, err = container.Split(text); err != nil {
 			return failure("its args: " + err.Error())
 		}
 	}
@@ -159,7 +160,7 @@ func (j *job) inContainer(ctx context.Context, fr *frame, img oci.Image, entrypo
 	for _, s := range j.group.services {
 		hosts[s.id] = fmt.Sprintf("127.0.0.%d", s.addr[3])
 	}
-	at, err := j.placeOf("the step's container", "step", img, &pipeline.Container{}, options{}, hosts)
+	at, err := j.placeOf("the step's container", "step", img, &pipeline.Container{}, container.Options{}, hosts)
 	if err != nil {
 		return err
 	}

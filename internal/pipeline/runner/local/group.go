@@ -16,6 +16,7 @@ import (
 	"weir/internal/base/fault"
 	"weir/internal/base/oci"
 	"weir/internal/pipeline"
+	"weir/internal/pipeline/container"
 	"weir/internal/pipeline/expr"
 	"weir/internal/pipeline/runner"
 )
@@ -143,12 +144,12 @@ type relay struct {
 // check opens the published ports once, so that a number that is taken is found out before the job starts.
 func (r *relay) check() error {
 	for i, p := range r.to.published {
-		l, err := r.box.ListenAt([4]byte{127, 0, 0, 1}, p.host)
+		l, err := r.box.ListenAt([4]byte{127, 0, 0, 1}, p.Host)
 		if err != nil {
-			return failure(fmt.Sprintf("the port %d of service %s cannot be published: %v", p.host, r.to.id, err))
+			return failure(fmt.Sprintf("the port %d of service %s cannot be published: %v", p.Host, r.to.id, err))
 		}
-		if p.host == 0 {
-			r.to.published[i].host = l.Addr().(*net.TCPAddr).Port
+		if p.Host == 0 {
+			r.to.published[i].Host = l.Addr().(*net.TCPAddr).Port
 		}
 		defer l.Close()
 	}
@@ -200,11 +201,11 @@ func (r *relay) follow() {
 	for _, n := range ports {
 		addr, at := r.to.addr, n
 		if r.published {
-			i := slices.IndexFunc(r.to.published, func(p port) bool { return p.container == n })
+			i := slices.IndexFunc(r.to.published, func(p container.Port) bool { return p.Container == n })
 			if i < 0 {
 				continue
 			}
-			addr, at = [4]byte{127, 0, 0, 1}, r.to.published[i].host
+			addr, at = [4]byte{127, 0, 0, 1}, r.to.published[i].Host
 		}
 		// A program that listens at every address keeps out whoever listens at one of them, and the other way round.
 		if r.open[n] != nil || slices.Contains(r.taken, n) {
@@ -271,7 +272,7 @@ func (g *group) context(job *expr.Object) *expr.Object {
 	for _, s := range g.services {
 		ports := expr.NewObject()
 		for _, p := range s.published {
-			ports.Set(strconv.Itoa(p.container), strconv.Itoa(p.host))
+			ports.Set(strconv.Itoa(p.Container), strconv.Itoa(p.Host))
 		}
 		services.Set(s.id, expr.NewObject().Set("id", string(g.j.JobID)+"-"+s.id).Set("network", g.network).Set("ports", ports))
 	}

@@ -14,75 +14,37 @@ import (
 	"weir/internal/base/confine"
 	"weir/internal/base/oci"
 	"weir/internal/pipeline"
+	"weir/internal/pipeline/container"
 )
 
 // service is a container beside a job.
 type service struct {
 	id        string
 	plan      pipeline.Container // filled in
-	opts      options
+	opts      container.Options
 	place     *place
 	box       *confine.Sandbox
 	proc      *confine.Proc
 	addr      [4]byte // its own in the other containers' loopbacks
 	ports     []int   // that it may listen on
-	published []port
+	published []container.Port
 	silent    bool // it has no test, and did not listen in time
 	log       tail
 }
 
-// port is one of a service that programs of the job reach at their own loopback.
-type port struct{ host, container int }
-
 const (
 	maxServices = 50
-	maxPorts    = 200
 	maxHealth   = 15 * time.Minute
 )
 
-// parsePorts reads ports:. Host ports that are not given are chosen by the caller.
-func parsePorts(texts []string) (all []port, err error) {
-	for _, t := range texts {
-		bad := failure(fmt.Sprintf("the port %q cannot be read; write 5432, or 15432:5432", t))
-		text, kind, ok := strings.Cut(strings.TrimSpace(t), "/")
-		if ok && kind != "tcp" {
-			return nil, failure(fmt.Sprintf("the port %q asks for %s; containers here are joined over TCP only", t, kind))
-		}
-		parts := strings.Split(text, ":")
-		if len(parts) > 1 && (parts[0] == "127.0.0.1" || parts[0] == "0.0.0.0" || parts[0] == "localhost") {
-			parts = parts[1:]
-		}
-		if len(parts) > 2 {
-			return nil, bad
-		}
-		numbers := make([]int, len(parts))
-		for i, p := range parts {
-			if numbers[i], err = strconv.Atoi(p); err != nil && !(i == 0 && p == "" && len(parts) == 2) || numbers[i] < 0 || numbers[i] > 65535 {
-				return nil, bad
-			}
-		}
-		p := port{container: numbers[len(numbers)-1]}
-		if len(numbers) == 2 {
-			p.host = numbers[0]
-		}
-		if p.container == 0 {
-			return nil, bad
-		}
-		if all = append(all, p); len(all) > maxPorts {
-			return nil, failure(fmt.Sprintf("a service may have %d ports", maxPorts))
-		}
-	}
-	return all, nil
-}
-
 // portsOf are the ports of a service: those of its file and those that its image names.
-func portsOf(declared []port, img oci.Image) (all []int) {
+func portsOf(declared []container.Port, img oci.Image) (all []int) {
 	for _, p := range declared {
-		all = append(all, p.container)
+		all = append(all, p.Container)
 	}
 	for name := range img.Config.ExposedPorts {
 		text, kind, _ := strings.Cut(name, "/")
-		if n, err := strconv.Atoi(text); err == nil && n > 0 && n < 65536 && (kind == "" || kind == "tcp") && len(all) < maxPorts {
+		if n, err := strconv.Atoi(text); err == nil && n > 0 && n < 65536 && (kind == "" || kind == "tcp") && len(all) < container.MaxPorts {
 			all = append(all, n)
 		}
 	}
@@ -94,7 +56,7 @@ func portsOf(declared []port, img oci.Image) (all []int) {
 func commandOf(img oci.Image, entrypoint string, args []string) ([]string, error) {
 	argv := img.Config.Entrypoint
 	if entrypoint != "" {
-		e, err := split(entrypoint)
+		e, err := container.Split(entrypoint)
 		if err != nil {
 			return nil, failure("its entrypoint: " + err.Error())
 		}
@@ -114,11 +76,11 @@ func commandOf(img oci.Image, entrypoint string, args []string) ([]string, error
 
 // start runs what the image of a service is for.
 func (s *service) start() error {
-	argv, err := commandOf(s.place.image, s.opts.entrypoint, nil)
+	argv, err := commandOf(s.place.image, s.opts.Entrypoint, nil)
 	if err != nil {
 		return err
 	}
-	dir := s.opts.workdir
+	dir := s.opts.Workdir
 	if dir == "" {
 		dir = s.place.image.Config.WorkingDir
 	}
@@ -134,7 +96,7 @@ func (s *service) start() error {
 
 // health is the test of a service: of its options, else of its image; nil if there is none.
 func (s *service) health() (argv []string, h oci.Health) {
-	h = s.opts.health
+	h = s.opts.Health
 	if img := s.place.image.Config.Healthcheck; img != nil {
 		h.Test = img.Test
 		h.Interval, h.Timeout, h.StartPeriod = orDuration(h.Interval, img.Interval), orDuration(h.Timeout, img.Timeout), orDuration(h.StartPeriod, img.StartPeriod)
@@ -147,9 +109,9 @@ func (s *service) health() (argv []string, h oci.Health) {
 		h.Retries = 3
 	}
 	switch {
-	case s.opts.noHealth:
-	case s.opts.healthCmd != "":
-		argv = []string{"/bin/sh", "-c", s.opts.healthCmd}
+	case s.opts.NoHealth:
+	case s.opts.HealthCmd != "":
+		argv = []string{"/bin/sh", "-c", s.opts.HealthCmd}
 	case len(h.Test) > 1 && h.Test[0] == "CMD":
 		argv = h.Test[1:]
 	case len(h.Test) > 1 && h.Test[0] == "CMD-SHELL":

@@ -1,4 +1,6 @@
-package local
+// Package container reads what workflows say of containers: names of images, options, ports, volumes. It decides nothing; the linter
+// and the runner see the same sentences.
+package container
 
 import (
 	"fmt"
@@ -7,22 +9,22 @@ import (
 	"strings"
 	"time"
 
-	"weir/internal/base/confine"
 	"weir/internal/base/oci"
 )
 
-// options are what options: of a container may say, which GitHub hands to `docker create`.
-type options struct {
-	health     oci.Health
-	healthCmd  string
-	noHealth   bool
-	user       string
-	workdir    string
-	entrypoint string
-	hostname   string
-	env        []string
-	limits     confine.Limits
-	unused     []string // named, and of no effect here
+// Options are what options: of a container may say, which GitHub hands to `docker create`.
+type Options struct {
+	Health     oci.Health
+	HealthCmd  string
+	NoHealth   bool
+	User       string
+	Workdir    string
+	Entrypoint string
+	Hostname   string
+	Env        []string
+	CPU        float64
+	Memory     uint64
+	Unused     []string // named, and of no effect here
 }
 
 // withValue and alone are the options that are known, by what they mean.
@@ -36,34 +38,34 @@ var (
 	alone = map[string]string{"--no-healthcheck": "", "--init": "unused", "--rm": "unused", "-t": "unused", "-i": "unused", "-it": "unused", "--tty": "unused", "--interactive": "unused"}
 )
 
-// parseOptions reads options:. What is not known is refused by name: an option that would be ignored silently is one that somebody relies on.
-func parseOptions(text string) (o options, err error) {
-	words, err := split(text)
+// ParseOptions reads options:. What is not known is refused by name: an option that would be ignored silently is one that somebody relies on.
+func ParseOptions(text string) (o Options, err error) {
+	words, err := Split(text)
 	if err != nil {
-		return o, failure("its options: " + err.Error())
+		return o, fmt.Errorf("its options: %w", err)
 	}
 	for i := 0; i < len(words); i++ {
 		name, value, has := strings.Cut(words[i], "=")
 		if to, ok := alone[words[i]]; ok {
 			if to == "unused" {
-				o.unused = append(o.unused, words[i])
+				o.Unused = append(o.Unused, words[i])
 			} else {
-				o.noHealth = true
+				o.NoHealth = true
 			}
 			continue
 		}
 		to, ok := withValue[name]
 		if !ok {
-			return o, failure(fmt.Sprintf("its options: name %s, which containers here do not have: they have no other privileges, devices or networks than they are given. Known are --health-*, --user, --workdir, --entrypoint, --env, --hostname, --cpus and --memory", name))
+			return o, fmt.Errorf("its options: name %s, which containers here do not have: they have no other privileges, devices or networks than they are given. Known are --health-*, --user, --workdir, --entrypoint, --env, --hostname, --cpus and --memory", name)
 		}
 		if !has {
 			if i++; i >= len(words) {
-				return o, failure(fmt.Sprintf("its options: end after %s, which wants a value", name))
+				return o, fmt.Errorf("its options: end after %s, which wants a value", name)
 			}
 			value = words[i]
 		}
 		if to == "unused" {
-			o.unused = append(o.unused, name)
+			o.Unused = append(o.Unused, name)
 			continue
 		}
 		if to != "" {
@@ -76,50 +78,50 @@ func parseOptions(text string) (o options, err error) {
 	return o, nil
 }
 
-func (o *options) set(name, value string) error {
+func (o *Options) set(name, value string) error {
 	bad := func(what string) error {
-		return failure(fmt.Sprintf("its options: %s is %q; write %s", name, value, what))
+		return fmt.Errorf("its options: %s is %q; write %s", name, value, what)
 	}
 	switch name {
 	case "--health-cmd":
-		o.healthCmd = value
+		o.HealthCmd = value
 	case "--health-interval", "--health-timeout", "--health-start-period":
 		d, err := time.ParseDuration(value)
 		if err != nil || d < 0 || d > time.Hour {
 			return bad("a duration as 10s")
 		}
-		*map[string]*time.Duration{"--health-interval": &o.health.Interval, "--health-timeout": &o.health.Timeout, "--health-start-period": &o.health.StartPeriod}[name] = d
+		*map[string]*time.Duration{"--health-interval": &o.Health.Interval, "--health-timeout": &o.Health.Timeout, "--health-start-period": &o.Health.StartPeriod}[name] = d
 	case "--health-retries":
 		n, err := strconv.Atoi(value)
 		if err != nil || n < 0 || n > 1000 {
 			return bad("a number")
 		}
-		o.health.Retries = n
+		o.Health.Retries = n
 	case "--user":
-		o.user = value
+		o.User = value
 	case "--workdir":
-		o.workdir = value
+		o.Workdir = value
 	case "--entrypoint":
-		o.entrypoint = value
+		o.Entrypoint = value
 	case "--hostname":
-		o.hostname = value
+		o.Hostname = value
 	case "--env":
 		if !strings.Contains(value, "=") {
 			return bad("NAME=value")
 		}
-		o.env = append(o.env, value)
+		o.Env = append(o.Env, value)
 	case "--cpus":
 		n, err := strconv.ParseFloat(value, 64)
 		if err != nil || !(n > 0 && n < 1e6) {
 			return bad("a number of processors")
 		}
-		o.limits.CPU = n
+		o.CPU = n
 	case "--memory":
 		n, err := sizeOf(value)
 		if err != nil {
 			return bad("a size as 512m")
 		}
-		o.limits.Memory = n
+		o.Memory = n
 	}
 	return nil
 }
@@ -141,8 +143,8 @@ func sizeOf(s string) (uint64, error) {
 	return n << shift, nil
 }
 
-// split takes a command line apart as a shell would, without expanding anything.
-func split(text string) (words []string, err error) {
+// Split takes a command line apart as a shell would, without expanding anything.
+func Split(text string) (words []string, err error) {
 	const most = 64 << 10
 	if len(text) > most {
 		return nil, fmt.Errorf("the text has more than %d bytes", most)

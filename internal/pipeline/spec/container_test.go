@@ -1,0 +1,62 @@
+package spec_test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"weir/internal/pipeline/spec"
+)
+
+func TestContainersAreCheckedWhereTheyAreWritten(t *testing.T) {
+	w, diags := spec.Parse("ci.yml", []byte(`on: push
+jobs:
+  A:
+    runs-on: ubuntu-latest
+    container:
+      image: node:20
+      volumes: [cache:/cache, ./data:/data]
+      ports: [80]
+    services:
+      Db: {image: "postgres:16", ports: ["5432:5432", 6379], options: --health-cmd pg_isready, volumes: [/anonymous]}
+    steps: [{run: "true"}]
+`))
+	if w == nil {
+		t.Fatalf("refused: %v", diags)
+	}
+	j := w.Jobs[0]
+	value := func(texts []spec.Text) (out []string) {
+		for _, x := range texts {
+			out = append(out, x.Value)
+		}
+		return out
+	}
+	if k := j.Container; !slices.Equal(value(k.Volumes), []string{"cache:/cache", "./data:/data"}) || !slices.Equal(value(k.Ports), []string{"80"}) {
+		t.Errorf("container %+v", k)
+	}
+	if k := j.Services["db"]; !slices.Equal(value(k.Ports), []string{"5432:5432", "6379"}) || !slices.Equal(value(k.Volumes), []string{"/anonymous"}) {
+		t.Errorf("service %+v", k)
+	}
+	_, diags = spec.Parse("ci.yml", []byte(`on: push
+jobs:
+  a:
+    runs-on: ubuntu-latest
+    container:
+      image: Not a name
+      options: --privileged
+    services:
+      db: {image: "x:1", ports: ["53/udp"], volumes: ["/etc:/host"]}
+    steps:
+      - uses: docker://No Image
+`))
+	var all []string
+	for _, d := range diags {
+		all = append(all, d.Message)
+	}
+	text := strings.Join(all, "\n")
+	for _, want := range []string{`"Not a name" is no name of an image`, "--privileged", "over TCP only", "/etc:/host is a folder of the machine", `uses: "No Image" is no name`} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no diagnostic says %q:\n%s", want, text)
+		}
+	}
+}
