@@ -25,10 +25,14 @@ A workflow that is named with -W runs whatever branches and paths it filters.
 A secret's value is taken from the environment variable of its name, or given as
 NAME=VALUE.
 
+Containers of jobs are made by runc, of images in the registry of the server that
+you are logged in to (or --server), or in a folder (--images).
+
 Exit status: 0 all runs succeeded, 5 one failed or a workflow is refused.`,
 		Example: `  weir run
   weir run -W ci.yml -j test
   weir run -W ci.yml --matrix os:linux --secret NPM_TOKEN
+  weir run -W ci.yml --images ./images
   weir run -W release.yml --event workflow_dispatch --input level=patch`,
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			o.Dir = "."
@@ -49,6 +53,9 @@ Exit status: 0 all runs succeeded, 5 one failed or a workflow is refused.`,
 			}
 			if o.Secrets, err = secretsOf(secrets); err != nil {
 				return err
+			}
+			if cl := g.client(); cl.Token != "" || g.server != "" {
+				o.Server, o.Token = cl.Server, cl.Token
 			}
 			slog.SetDefault(slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: slog.LevelError})))
 			out := cmd.OutOrStdout()
@@ -78,6 +85,7 @@ Exit status: 0 all runs succeeded, 5 one failed or a workflow is refused.`,
 	f.StringArrayVar(&vars, "var", nil, "NAME=VALUE of a variable; may be repeated")
 	f.IntVar(&o.Slots, "slots", 0, "jobs at a time (default: processors)")
 	f.StringVar(&o.Network, "network", "egress", "what jobs may reach: egress or none")
+	f.StringVar(&o.Images, "images", "", "folder with images for containers, an OCI image layout (default: the server's registry)")
 	f.BoolVar(&o.Unconfined, "unconfined", false, "run jobs without protection")
 	f.BoolVarP(&o.Quiet, "quiet", "q", false, "only the outcome, no logs")
 	return c

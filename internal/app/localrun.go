@@ -18,6 +18,7 @@ import (
 	"weir/internal/base/fault"
 	"weir/internal/base/journal"
 	"weir/internal/base/lease"
+	"weir/internal/base/oci"
 	"weir/internal/base/part"
 	"weir/internal/pipeline"
 	pipelineengine "weir/internal/pipeline/engine"
@@ -43,6 +44,8 @@ type LocalRun struct {
 	Unconfined bool
 	Network    string
 	Quiet      bool // no log lines, only the outcome
+	// Images is a folder with images for containers; Server has them otherwise, for whoever has the token.
+	Images, Server, Token string
 }
 
 // Outcome is what became of a local run.
@@ -118,7 +121,11 @@ func RunLocal(ctx context.Context, o LocalRun, out io.Writer) (_ []Outcome, err 
 	if err != nil {
 		return nil, err
 	}
-	runner, err := local.New(local.Config{Data: data, Network: confine.Network(o.Network), Unconfined: o.Unconfined, Least: 64 << 20})
+	cache, err := imageCache()
+	if err != nil {
+		cache = "" // no home: in the folder of this run
+	}
+	runner, err := local.New(local.Config{Data: data, Images: cache, Network: confine.Network(o.Network), Unconfined: o.Unconfined, Least: 64 << 20})
 	if err != nil {
 		return nil, err
 	}
@@ -130,7 +137,8 @@ func RunLocal(ctx context.Context, o LocalRun, out io.Writer) (_ []Outcome, err 
 	}
 	l.engine = pipelineengine.New(pipelineengine.Config{Holder: "local", Slots: o.Slots, Select: func(j *pipeline.JobPlan) bool { return pipelineengine.Selected(j, o.Matrix) }},
 		pipelineengine.Parts{DB: d, Journal: l.journal, Store: l.rows, Keeper: pipelineengine.Keeper{Blobs: bytes, Rows: l.rows}, Repository: tree,
-			Refs: localRefs{head}, Settings: settingsOf{o.Vars, o.Secrets}, Runner: runner, Logs: l.logs})
+			Images: func(pipeline.JobID, int) oci.Source { return localImages(o) },
+			Refs:   localRefs{head}, Settings: settingsOf{o.Vars, o.Secrets}, Runner: runner, Logs: l.logs})
 	l.service = &pipeline.Service{Store: l.rows, Logs: l.logs, Check: spec.Check, Slots: l.engine.Slots(), Authorize: func(context.Context, string, string) error { return nil }}
 	who := first(os.Getenv("USER"), "local")
 	runs, err := l.engine.StartLocal(ctx, pipelineengine.Local{Workflow: o.Workflow, Event: o.Event, Branch: first(branch, "main"), Job: o.Job, Matrix: o.Matrix, Inputs: o.Inputs,

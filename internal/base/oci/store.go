@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/klauspost/compress/zstd"
+	"golang.org/x/sys/unix"
 
 	"weir/internal/base/fault"
 )
@@ -35,9 +36,11 @@ type StoreConfig struct {
 	Least uint64
 }
 
-// Store is a folder of layers. Only one process uses it. Its methods may be called concurrently.
+// Store is a folder of layers. Its methods may be called concurrently, and several processes may use one folder; what is longest
+// unused is removed only while no other has it open.
 type Store struct {
-	cfg StoreConfig
+	cfg  StoreConfig
+	lock *os.File // held shared as long as the process lives
 
 	mu      sync.Mutex
 	pulling map[string]chan struct{} // by layer
@@ -57,16 +60,25 @@ func Open(cfg StoreConfig) (*Store, error) {
 	if err := os.MkdirAll(cfg.Dir, 0o711); err != nil {
 		return nil, fmt.Errorf("open image store: %w", err)
 	}
-	left, err := filepath.Glob(filepath.Join(cfg.Dir, ".*"))
+	lock, err := os.OpenFile(filepath.Join(cfg.Dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("open image store: %w", err)
 	}
-	for _, dir := range left {
-		if err := RemoveAll(dir); err != nil {
-			return nil, fmt.Errorf("clean image store: %w", err)
+	if unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil { // nobody else is at work here
+		left, err := filepath.Glob(filepath.Join(cfg.Dir, ".layer-*"))
+		if err != nil {
+			return nil, err
+		}
+		for _, dir := range left {
+			if err := RemoveAll(dir); err != nil {
+				return nil, fmt.Errorf("clean image store: %w", err)
+			}
 		}
 	}
-	return &Store{cfg: cfg, pulling: map[string]chan struct{}{}, held: map[string]int{}}, nil
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_SH); err != nil {
+		return nil, fmt.Errorf("lock image store: %w", err)
+	}
+	return &Store{cfg: cfg, lock: lock, pulling: map[string]chan struct{}{}, held: map[string]int{}}, nil
 }
 
 // Pull makes an image ready to be mounted, and keeps it so until release is called.
@@ -163,6 +175,14 @@ func (s *Store) layer(ctx context.Context, src Source, r Reference, d descriptor
 		delete(s.pulling, dir)
 		s.mu.Unlock()
 	}()
+	other, err := os.OpenFile(dir+".lock", os.O_CREATE|os.O_RDWR, 0o600) // of other processes
+	if err != nil {
+		return 0, err
+	}
+	defer other.Close()
+	if err := unix.Flock(int(other.Fd()), unix.LOCK_EX); err != nil {
+		return 0, err
+	}
 	if b, err := os.ReadFile(sizeFile(dir)); err == nil {
 		var size int64
 		if _, err := fmt.Sscan(string(b), &size); err == nil {
@@ -322,6 +342,10 @@ func (s *Store) trim() {
 		all = append(all, e)
 	}
 	slices.SortFunc(all, func(a, b entry) int { return a.used.Compare(b.used) })
+	if total <= s.cfg.Keep || unix.Flock(int(s.lock.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil {
+		return
+	}
+	defer unix.Flock(int(s.lock.Fd()), unix.LOCK_SH)
 	for _, e := range all {
 		if total <= s.cfg.Keep {
 			return
@@ -333,6 +357,7 @@ func (s *Store) trim() {
 		if os.Remove(sizeFile(e.dir)) == nil {
 			total -= e.size
 			_ = RemoveAll(e.dir)
+			_ = os.Remove(e.dir + ".lock")
 		}
 	}
 }

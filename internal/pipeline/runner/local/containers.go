@@ -126,7 +126,7 @@ func (j *job) setUpContainers(ctx context.Context) error {
 		case s.silent:
 			j.log.Say("service %s names no test of its health (options: --health-cmd), and listens on none of its ports after %s", s.id, grace)
 		default:
-			j.log.Say("service %s runs%s", s.id, s.shown())
+			j.log.Say("service %s runs%s", s.id, s.shown(j.main != nil))
 		}
 	}
 	g.settle()
@@ -134,8 +134,17 @@ func (j *job) setUpContainers(ctx context.Context) error {
 }
 
 // shown says where a service is, as the end of a sentence.
-func (s *service) shown() string {
+func (s *service) shown(byName bool) string {
 	var at []string
+	if byName {
+		for _, n := range s.ports {
+			at = append(at, fmt.Sprintf("%s:%d", s.id, n))
+		}
+		if len(at) == 0 {
+			return ""
+		}
+		return ": " + strings.Join(at, ", ")
+	}
 	for _, p := range s.published {
 		at = append(at, fmt.Sprintf("port %d at localhost:%d", p.Container, p.Host))
 	}
