@@ -56,7 +56,7 @@ func containers(t *testing.T, workflow string) *world {
 	var reg ocitest.Registry
 	reg.Put(t, "base/busybox:1", img)
 	img.Layers = append(img.Layers, []tar.Header{ocitest.File("serve", 0o755)})
-	img.Body["serve"] = "#!/bin/sh\nwhile :; do nc -l -p 7000 -e echo \"$NAME answers\"; done\n"
+	img.Body["serve"] = "#!/bin/sh\nexec nc -ll -p 7000 -e echo \"$NAME answers\"\n"
 	img.Config = map[string]any{"Env": []string{"PATH=/bin"}, "Entrypoint": []string{"/serve"}, "ExposedPorts": map[string]any{"7000/tcp": map[string]any{}}}
 	reg.Put(t, "base/service:1", img)
 	w := &world{server: newServer(t, "registry: {readable: ['base/**']}"), tokens: map[string]string{}}

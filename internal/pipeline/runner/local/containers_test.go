@@ -23,7 +23,7 @@ func images(t *testing.T) *runnertest.Host {
 	h := &runnertest.Host{Files: map[string]string{"hello.txt": "hello from the repository\n"}}
 	img := ocitest.Busybox(t)
 	h.Put(t, "busybox:1", img)
-	script := "#!/bin/sh\necho $NAME is up\nwhile :; do nc -l -p 7000 -e echo \"$NAME answers\"; done\n"
+	script := "#!/bin/sh\necho $NAME is up\nexec nc -ll -p 7000 -e echo \"$NAME answers\"\n"
 	img.Layers = append(img.Layers, []tar.Header{ocitest.File("serve", 0o755)})
 	img.Body["serve"] = script
 	img.Config = map[string]any{"Env": []string{"PATH=/bin", "NAME=nobody"}, "Entrypoint": []string{"/serve"}, "ExposedPorts": map[string]any{"7000/tcp": map[string]any{}}}
