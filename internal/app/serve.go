@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
+	"runtime/debug"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -43,6 +45,11 @@ func SetupLog(c LogConf, w io.Writer) {
 // Serve runs a server until ctx ends. out gets the lines for a person: the
 // address, and once the first admin's sign-in link.
 func Serve(ctx context.Context, c Config, out io.Writer) error {
+	// A busy server's live heap is some ten megabytes: collecting it half as often
+	// costs as much again, and saves a tenth of the processor.
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(200)
+	}
 	l, err := Listen(c.Listen)
 	if err != nil {
 		return err

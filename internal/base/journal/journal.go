@@ -49,10 +49,13 @@ type Fact struct {
 }
 
 // Journal appends and follows facts.
-type Journal struct{ db *db.DB }
+type Journal struct {
+	db   *db.DB
+	tail tail
+}
 
 // New returns the journal of a database.
-func New(d *db.DB) *Journal { return &Journal{d} }
+func New(d *db.DB) *Journal { return &Journal{db: d} }
 
 // Append adds a fact to the transaction that makes it true. Zero ID, Org,
 // Version and Time are filled in.
@@ -211,7 +214,7 @@ func (c *cursor) follow(ctx context.Context, handle func(context.Context, Fact) 
 		}
 		c.loaded, c.done = true, c.stored
 	}
-	facts, err := c.j.After(ctx, c.done, storeFacts)
+	facts, err := c.j.tail.after(c.done, func() ([]Fact, error) { return c.j.After(ctx, c.done, storeFacts) })
 	if err != nil {
 		return 0, err
 	}
