@@ -75,6 +75,7 @@ type RegistryConf struct {
 	Readable      []string         `yaml:"readable" doc:"Repositories that every job may pull from, such as base/**: base images and tools."`
 	Keep          RegistryKeepConf `yaml:"keep" doc:"How long what is kept. What runs in an environment, what one can go back to and what somebody holds is kept whatever this says."`
 	Quota         catalog.Bytes    `yaml:"quota" doc:"Bytes that a repository may take, such as 50Gi; an admin can set another quota for one. No limit if absent."`
+	Foreign       bool             `yaml:"foreign_layers" doc:"Whether images may have layers that stay elsewhere, which clients fetch from the address in the manifest." default:"false"`
 	ScrubRate     catalog.Bytes    `yaml:"scrub_rate" doc:"Bytes a second at which stored bytes are read again in the background to find damage." default:"8Mi"`
 	ScrubDays     int              `yaml:"scrub_days" doc:"Days from the end of one such reading to the next." default:"7"`
 	Access        []AccessConf     `yaml:"access" doc:"Who may do what, by repository. The first entry that names somebody for what is asked counts; where there is none, roles do."`

@@ -244,6 +244,18 @@ func (r Registry) Parents(ctx context.Context, q db.Querier, repository, child s
 	return db.Collect(rows, err, scanString)
 }
 
+// Children lists the manifests that a manifest names.
+func (r Registry) Children(ctx context.Context, q db.Querier, repository, parent string) ([]string, error) {
+	rows, err := q.Query(ctx, "select child from registry_edge where org = ? and repository = ? and parent = ? and kind = 'manifest' order by child", org, repository, parent)
+	return db.Collect(rows, err, scanString)
+}
+
+// CountReferrers counts the manifests whose subject is digest.
+func (r Registry) CountReferrers(ctx context.Context, q db.Querier, repository, digest string) (n int, err error) {
+	err = q.QueryRow(ctx, "select count(*) from registry_manifest where org = ? and repository = ? and subject = ?", org, repository, digest).Scan(&n)
+	return n, err
+}
+
 // removeEdges forgets what a manifest names, and notes when its blobs were last wanted.
 func (r Registry) removeEdges(ctx context.Context, tx *db.Tx, repository, parent string, now time.Time) error {
 	_, err := tx.Exec(ctx, `update registry_blob set seen = ? where org = ? and repository = ? and digest in

@@ -3,7 +3,6 @@ package registry
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"strings"
@@ -33,34 +32,11 @@ func (r *Registry) Manifest(ctx context.Context, repository, reference string) (
 	return artifact.Manifest{Descriptor: row.Descriptor, Subject: row.Subject, Raw: raw}, nil
 }
 
-// content is what the registry reads of a manifest or an index.
-type content struct {
-	MediaType    string                `json:"mediaType"`
-	ArtifactType string                `json:"artifactType"`
-	Config       *artifact.Descriptor  `json:"config"`
-	Layers       []artifact.Descriptor `json:"layers"`
-	Manifests    []artifact.Descriptor `json:"manifests"`
-	Subject      *artifact.Descriptor  `json:"subject"`
-	Annotations  map[string]string     `json:"annotations"`
-}
-
-// edges is what the manifest names, each once.
-func (c content) edges() []artifactdb.Edge {
-	var out []artifactdb.Edge
-	if c.Config != nil {
-		out = append(out, artifactdb.Edge{Child: c.Config.Digest})
-	}
-	for _, d := range c.Layers {
-		out = append(out, artifactdb.Edge{Child: d.Digest})
-	}
-	for _, d := range c.Manifests {
-		out = append(out, artifactdb.Edge{Child: d.Digest, Manifest: true})
-	}
-	return out
-}
-
 // PutManifest stores raw under a tag or its digest, and under more tags.
 func (r *Registry) PutManifest(ctx context.Context, repository, reference, mediaType string, raw []byte, tags ...string) (artifact.Manifest, error) {
+	if len(tags) > maxTagsAtOnce {
+		return artifact.Manifest{}, refused("the manifest comes with %d tags; at most %d are taken at once", len(tags), maxTagsAtOnce)
+	}
 	if int64(len(raw)) > r.limits.Manifest {
 		return artifact.Manifest{}, artifact.Refuse(artifact.SizeInvalid, fault.Invalid, "the manifest has %d bytes; at most %d are taken", len(raw), r.limits.Manifest)
 	}
@@ -85,21 +61,17 @@ func (r *Registry) PutManifest(ctx context.Context, repository, reference, media
 			return artifact.Manifest{}, artifact.Refuse(artifact.ManifestInvalid, fault.Invalid, "%q cannot be a tag; use up to 128 letters, digits, dots, dashes and underscores", t)
 		}
 	}
-	var c content
-	if err := json.Unmarshal(raw, &c); err != nil {
-		return artifact.Manifest{}, artifact.Refuse(artifact.ManifestInvalid, fault.Invalid, "the manifest is not JSON of the shape of an image manifest or index")
+	c, err := parse(raw, mediaType, r.limits.Foreign)
+	if err != nil {
+		return artifact.Manifest{}, err
 	}
-	row := artifactdb.ManifestRow{Descriptor: artifact.Descriptor{MediaType: mediaType, Digest: digest, Size: int64(len(raw)), ArtifactType: c.ArtifactType, Annotations: c.Annotations}}
-	if row.MediaType == "" {
-		row.MediaType = c.MediaType
-	}
+	row := artifactdb.ManifestRow{Descriptor: artifact.Descriptor{MediaType: c.MediaType, Digest: digest, Size: int64(len(raw)), ArtifactType: c.ArtifactType, Annotations: c.Annotations}}
 	if row.ArtifactType == "" && c.Config != nil {
 		row.ArtifactType = c.Config.MediaType
 	}
+	row.Annotations = nil
 	if c.Subject != nil {
-		if err := checkDigest(c.Subject.Digest); err != nil {
-			return artifact.Manifest{}, err
-		}
+		row.Annotations = c.Annotations
 		row.Subject = c.Subject.Digest
 	}
 	row.Edges = c.edges()
@@ -145,35 +117,67 @@ func (r *Registry) PutManifest(ctx context.Context, repository, reference, media
 func (r *Registry) complete(ctx context.Context, tx *db.Tx, repository string, c content) error {
 	blobs := c.Layers
 	if c.Config != nil {
-		blobs = append([]artifact.Descriptor{*c.Config}, blobs...)
+		blobs = append([]named{*c.Config}, blobs...)
 	}
 	for _, d := range blobs {
-		if strings.Contains(d.MediaType, "nondistributable") || strings.Contains(d.MediaType, ".foreign.") {
+		if d.foreign() {
 			continue
 		}
-		found := false
-		if artifact.ValidDigest(d.Digest) {
-			b, ok, err := r.rows.Blob(ctx, tx, repository, d.Digest)
-			if err != nil {
-				return err
-			}
-			found = ok && (d.Size == 0 || d.Size == b.Size)
+		b, found, err := r.rows.Blob(ctx, tx, repository, d.Digest)
+		if err != nil {
+			return err
 		}
-		if !found {
+		if !found || d.Size != 0 && d.Size != b.Size {
 			return artifact.Refuse(artifact.ManifestBlobUnknown, fault.Invalid, "the manifest names the blob %s of %d bytes, which %s does not have; push it first", d.Digest, d.Size, repository)
 		}
 	}
 	for _, d := range c.Manifests {
-		found := false
-		if artifact.ValidDigest(d.Digest) {
-			var err error
-			if _, found, err = r.rows.Manifest(ctx, tx, repository, d.Digest); err != nil {
-				return err
-			}
+		_, found, err := r.rows.Manifest(ctx, tx, repository, d.Digest)
+		if err != nil {
+			return err
 		}
 		if !found {
 			return artifact.Refuse(artifact.ManifestBlobUnknown, fault.Invalid, "the index names the manifest %s, which %s does not have; push it first", d.Digest, repository)
 		}
+	}
+	if c.Subject != nil {
+		n, err := r.rows.CountReferrers(ctx, tx, repository, c.Subject.Digest)
+		if err != nil {
+			return err
+		}
+		if n >= maxReferrers {
+			return refused("%d manifests refer to %s already, and no more are taken; delete some", n, c.Subject.Digest)
+		}
+	}
+	return r.shallow(ctx, tx, repository, c)
+}
+
+// shallow refuses an index from which there is too far to go: whoever walks it, walks all of it.
+func (r *Registry) shallow(ctx context.Context, tx *db.Tx, repository string, c content) error {
+	seen := map[string]bool{}
+	level := make([]string, 0, len(c.Manifests))
+	for _, d := range c.Manifests {
+		level = append(level, d.Digest)
+	}
+	for depth := 1; len(level) > 0; depth++ {
+		if depth > maxNesting {
+			return refused("the index names indexes that name indexes, more than %d deep", maxNesting)
+		}
+		var next []string
+		for _, d := range level {
+			if seen[d] {
+				continue
+			}
+			if seen[d] = true; len(seen) > maxNamed {
+				return refused("the index reaches more than %d manifests", maxNamed)
+			}
+			children, err := r.rows.Children(ctx, tx, repository, d)
+			if err != nil {
+				return err
+			}
+			next = append(next, children...)
+		}
+		level = next
 	}
 	return nil
 }

@@ -36,6 +36,7 @@ import (
 type Limits struct {
 	Blob     int64 // bytes; 0 means 10 GiB
 	Manifest int64 // bytes; 0 means 4 MiB
+	Foreign  bool  // whether layers may stay elsewhere, named by urls
 	Quota    int64 // bytes of a repository for which none was set; 0 means no limit
 }
 

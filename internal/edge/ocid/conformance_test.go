@@ -9,12 +9,14 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"weir/internal/artifact/registry"
 )
 
 // TestConformanceOfTheRegistry runs the upstream suite, which sees the registry
 // as a user who may do everything.
 func TestConformanceOfTheRegistry(t *testing.T) {
-	host := serve(t, false)
+	host := serveWith(t, false, registry.Limits{Foreign: true}) // one of its images has layers elsewhere
 	tool := filepath.Join(t.TempDir(), "conformance")
 	build := exec.CommandContext(t.Context(), "go", "build", "-o", tool, "github.com/opencontainers/distribution-spec/conformance")
 	build.Dir = filepath.Join("..", "..", "..", "test", "conformance")

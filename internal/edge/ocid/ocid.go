@@ -278,11 +278,16 @@ func (h handler) startUpload(w http.ResponseWriter, q *http.Request, repository 
 
 // appendUpload takes a piece, and with PUT the end.
 func (h handler) appendUpload(w http.ResponseWriter, q *http.Request, repository, id string) {
-	offset, ok := pieceStart(q)
-	if !ok {
-		offset = -2 // never where an upload ends
+	offset, length, ok := piece(q.Header.Get("Content-Range"))
+	if !ok || length >= 0 && q.ContentLength >= 0 && q.ContentLength != length {
+		refuse(w, q, artifact.Refuse(artifact.BlobUploadInvalid, fault.Invalid, "the Content-Range %.60q is not FIRST-LAST of a piece as long as the body", q.Header.Get("Content-Range")))
+		return
 	}
-	u, err := h.Registry.Append(q.Context(), repository, id, offset, q.Body)
+	body := io.Reader(q.Body)
+	if length >= 0 {
+		body = &exactly{r: q.Body, left: length}
+	}
+	u, err := h.Registry.Append(q.Context(), repository, id, offset, body)
 	if errors.Is(err, artifact.ErrOutOfOrder) {
 		progressHeaders(w, u)
 		fail(w, http.StatusRequestedRangeNotSatisfiable, artifact.BlobUploadInvalid, fault.Sentence(artifact.ErrOutOfOrder))
@@ -304,19 +309,34 @@ func (h handler) appendUpload(w http.ResponseWriter, q *http.Request, repository
 	created(w, repository, "blobs", d.Digest)
 }
 
-// pieceStart is where the body belongs, -1 if the client does not say.
-func pieceStart(q *http.Request) (int64, bool) {
-	value := q.Header.Get("Content-Range")
-	if value == "" {
-		return -1, true
+// piece is where a body belongs and how long it is; -1 and -1 if the client does not say.
+func piece(contentRange string) (offset, length int64, ok bool) {
+	if contentRange == "" {
+		return -1, -1, true
 	}
-	from, to, found := strings.Cut(strings.TrimPrefix(value, "bytes="), "-")
+	from, to, found := strings.Cut(strings.TrimPrefix(strings.TrimPrefix(contentRange, "bytes="), "bytes "), "-")
+	to, _, _ = strings.Cut(to, "/")
 	a, err1 := strconv.ParseInt(from, 10, 64)
 	b, err2 := strconv.ParseInt(to, 10, 64)
-	if !found || err1 != nil || err2 != nil || a < 0 || b < a-1 || q.ContentLength >= 0 && q.ContentLength != b-a+1 {
-		return 0, false
+	if !found || err1 != nil || err2 != nil || a < 0 || b < a-1 || b-a > 1<<50 {
+		return 0, 0, false
 	}
-	return a, true
+	return a, b - a + 1, true
+}
+
+// exactly is a body that must be as long as was said.
+type exactly struct {
+	r    io.Reader
+	left int64
+}
+
+func (e *exactly) Read(p []byte) (int, error) {
+	n, err := e.r.Read(p)
+	e.left -= int64(n)
+	if e.left < 0 || errors.Is(err, io.EOF) && e.left > 0 {
+		return 0, io.ErrUnexpectedEOF
+	}
+	return n, err
 }
 
 func (h handler) manifests(w http.ResponseWriter, q *http.Request, repository, reference string) {

@@ -32,6 +32,11 @@ import (
 // shop/, and nobody else may anything.
 func serve(t *testing.T, anonymous bool) string {
 	t.Helper()
+	return serveWith(t, anonymous, registry.Limits{})
+}
+
+func serveWith(t *testing.T, anonymous bool, l registry.Limits) string {
+	t.Helper()
 	d := dbtest.SQLite(t)
 	if err := artifactdb.Migrate(t.Context(), d); err != nil {
 		t.Fatal(err)
@@ -41,7 +46,7 @@ func serve(t *testing.T, anonymous bool) string {
 		t.Fatal(err)
 	}
 	srv := httptest.NewServer(ocid.New(ocid.Config{
-		Registry: registry.New(d, blobs, registry.Limits{}),
+		Registry: registry.New(d, blobs, l),
 		Authenticate: func(r *http.Request) (identity.Actor, error) {
 			_, token, ok := r.BasicAuth()
 			if !ok {
