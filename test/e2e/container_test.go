@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"weir/internal/base/oci/ocitest"
+	"weir/internal/edge/api/client"
 )
 
 // pushImages puts images into the server's registry, as any client does.
@@ -163,4 +164,109 @@ func TestImagesThatAJobMayNotRunInAreRefusedWithASentence(t *testing.T) {
 			return
 		}
 	}
+}
+
+// postgresImage is Debian's PostgreSQL of this machine with the libraries that it needs, and a script that starts it as other images do.
+func postgresImage(t *testing.T) ocitest.Image {
+	t.Helper()
+	found, _ := filepath.Glob("/usr/lib/postgresql/*/bin/postgres")
+	if len(found) == 0 || os.Getuid() != 0 {
+		t.Skip("needs root, and PostgreSQL of Debian; `make deps` installs it")
+	}
+	home := filepath.Dir(filepath.Dir(found[0]))
+	img := ocitest.Busybox(t)
+	var entries []tar.Header
+	add := func(path string) {
+		info, err := os.Stat(path)
+		if err != nil || !info.Mode().IsRegular() {
+			return
+		}
+		name := strings.TrimPrefix(path, "/")
+		if _, ok := img.Body[name]; ok {
+			return
+		}
+		b, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		img.Body[name] = string(b)
+		entries = append(entries, ocitest.File(name, int64(info.Mode().Perm())))
+	}
+	for _, dir := range []string{home, strings.Replace(home, "/lib/", "/share/", 1)} {
+		_ = filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
+			if err == nil && !d.IsDir() && !strings.Contains(path, "/bitcode/") && !strings.Contains(path, "llvmjit") {
+				add(path)
+			}
+			return nil
+		})
+	}
+	_ = filepath.WalkDir("/usr/share/zoneinfo/Etc", func(path string, _ os.DirEntry, _ error) error { add(path); return nil })
+	for _, program := range []string{"postgres", "initdb", "pg_isready", "psql"} {
+		out, err := exec.Command("ldd", filepath.Join(home, "bin", program)).Output()
+		if err != nil {
+			t.Fatalf("ldd %s: %v", program, err)
+		}
+		for f := range strings.FieldsSeq(string(out)) {
+			if strings.HasPrefix(f, "/") {
+				add(f)
+			}
+		}
+	}
+	img.Body["etc/passwd"] += "postgres:x:101:101::/data:/bin/sh\n"
+	img.Body["start"] = "#!/bin/sh\nset -e\ntest -s /data/db/PG_VERSION || initdb -D /data/db -U postgres --auth=trust --locale=C -E UTF8 > /dev/null\n" +
+		"echo \"listen_addresses = '*'\" >> /data/db/postgresql.conf\necho 'host all all 0.0.0.0/0 trust' >> /data/db/pg_hba.conf\nexec postgres -D /data/db -k /tmp\n"
+	entries = append(entries, ocitest.File("start", 0o755), tar.Header{Name: "data/", Typeflag: tar.TypeDir, Mode: 0o700, Uid: 101, Gid: 101})
+	img.Layers = append(img.Layers, entries)
+	img.Config = map[string]any{"User": "postgres", "Env": []string{"PATH=" + home + "/bin:/bin"}, "Entrypoint": []string{"/start"}, "ExposedPorts": map[string]any{"5432/tcp": map[string]any{}}}
+	return img
+}
+
+// TestPostgreSQLIsAService is the case that most workflows have. It takes an image of 60 MB, so it is one of the long ones.
+func TestPostgreSQLIsAService(t *testing.T) {
+	if !long {
+		t.Skip("set WEIR_TEST_LONG=1")
+	}
+	img := postgresImage(t)
+	w := containers(t, `
+on: [push, pull_request]
+jobs:
+  machine:
+    runs-on: ubuntu-latest
+    services:
+      db:
+        image: base/postgres:15
+        ports: [5432]
+        options: --health-cmd "pg_isready -h 127.0.0.1" --health-interval 1s
+    steps:
+      - run: psql -h localhost -p ${{ job.services.db.ports['5432'] }} -U postgres -Atc 'select 6*7' | grep 42
+  inside:
+    runs-on: ubuntu-latest
+    container: {image: "base/postgres:15", options: --user 0}
+    services:
+      db:
+        image: base/postgres:15
+        options: --health-cmd "pg_isready -h 127.0.0.1" --health-interval 1s
+      older: {image: "base/postgres:15"}
+    steps:
+      - run: |
+          psql -h db -U postgres -c 'create table t as select generate_series(1, 1000) n'
+          test "$(psql -h db -U postgres -Atc 'select sum(n) from t')" = 500500
+          until pg_isready -h older; do sleep 0.2; done
+          psql -h older -U postgres -Atc "select to_regclass('t') is null" | grep t
+`)
+	var reg ocitest.Registry
+	reg.Put(t, "base/postgres:15", img)
+	w.pushImages(&reg, "base/postgres")
+	revision := w.push()
+	w.eventually("the run's end", func() bool {
+		for _, r := range w.runs(revision) {
+			if r.State == "failure" {
+				var run client.Run
+				_ = w.as("maintainer").Get(context.Background(), "/runs/"+r.ID, &run)
+				t.Fatalf("the run failed: %+v", run.Jobs)
+			}
+			return r.State == "success"
+		}
+		return false
+	})
 }
