@@ -171,7 +171,7 @@ func plan(spec *Spec) (jail.Boot, error) {
 		return b, nil
 	}
 	b.NetNS = spec.Network != Host
-	for _, p := range slices.Concat(spec.ReadOnly, spec.ReadWrite) {
+	for _, p := range slices.Concat(spec.ReadOnly, spec.ReadWrite, spec.Plain) {
 		if !filepath.IsAbs(p) || filepath.Clean(p) == "/" {
 			return jail.Boot{}, fmt.Errorf("root %q of a sandbox: want an absolute path below /", p)
 		}
@@ -188,6 +188,9 @@ func plan(spec *Spec) (jail.Boot, error) {
 				b.Roots = append(b.Roots, jail.Root{Path: p, Optional: true})
 			}
 		}
+	}
+	for _, p := range spec.Plain {
+		b.Roots = append(b.Roots, jail.Root{Path: filepath.Clean(p), Plain: true})
 	}
 	for _, p := range spec.ReadOnly {
 		b.Roots = add(b.Roots, filepath.Clean(p), false)

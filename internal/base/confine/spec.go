@@ -22,6 +22,7 @@ type Spec struct {
 	Dir       string   // working directory and first read-write root; empty: /tmp inside
 	ReadOnly  []string // seen, and executable, besides the system's own folders
 	ReadWrite []string // seen and writable
+	Plain     []string // as ReadOnly, in folders that programs may write to: no link on the way to them is followed
 	Network   Network
 	// OnEgress is told every destination before it is reached; an error refuses it. It may be called concurrently.
 	OnEgress func(hostport string) error

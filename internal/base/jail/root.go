@@ -35,7 +35,7 @@ func buildRoot(b Boot) error {
 		if !r.Write {
 			flags |= unix.MOUNT_ATTR_RDONLY
 		}
-		fd, dir, err := detach(r.Path, flags)
+		fd, dir, err := detachAs(r, flags)
 		if errors.Is(err, os.ErrNotExist) && r.Optional {
 			continue
 		}
@@ -140,9 +140,26 @@ func buildRoot(b Boot) error {
 	return nil
 }
 
+// detachAs is detach, which for a plain root follows no link.
+func detachAs(r Root, flags uint64) (fd int, dir bool, err error) {
+	if !r.Plain {
+		return detach(r.Path, flags)
+	}
+	at, err := unix.Openat2(unix.AT_FDCWD, r.Path, &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_SYMLINKS})
+	if err != nil {
+		return -1, false, err
+	}
+	defer unix.Close(at)
+	return detachAt(at, "", unix.AT_EMPTY_PATH, flags)
+}
+
 // detach opens path as a mount of its own with the given attributes.
 func detach(path string, flags uint64) (fd int, dir bool, err error) {
-	fd, err = unix.OpenTree(unix.AT_FDCWD, path, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE)
+	return detachAt(unix.AT_FDCWD, path, 0, flags)
+}
+
+func detachAt(at int, path string, how uint, flags uint64) (fd int, dir bool, err error) {
+	fd, err = unix.OpenTree(at, path, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE|how)
 	if err != nil {
 		return -1, false, err
 	}

@@ -38,6 +38,7 @@ type Root struct {
 	Path     string
 	Write    bool
 	Optional bool // left out when missing
+	Plain    bool // no link on the way to it is followed, since others may have put one there
 }
 
 // Request is what the parent asks of init.

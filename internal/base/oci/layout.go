@@ -14,7 +14,8 @@ import (
 )
 
 // Layout is a folder in the form of OCI's image layout, as `skopeo copy`, `buildah push` and `crane` write it, as a source. Images
-// are found by their annotation org.opencontainers.image.ref.name: NAME:TAG, or TAG alone.
+// are found by their annotation org.opencontainers.image.ref.name: NAME:TAG. One
+// that is alone and has no name has every name.
 type Layout struct{ Dir string }
 
 var _ Source = Layout{}
@@ -56,7 +57,7 @@ func (l Layout) Manifest(_ context.Context, repository, reference string) (Manif
 		if r, err := Parse(name); err == nil && strings.Contains(name, ":") {
 			short = r.Repository + ":" + r.Tag
 		}
-		if short == repository+":"+reference || name == repository && reference == "latest" {
+		if short == repository+":"+reference || name == repository && reference == "latest" || name == "" && len(all.Manifests) == 1 {
 			raw, err := readBlob(root, m.Digest)
 			if err != nil {
 				return Manifest{}, l.missing(repository, m.Digest, err)

@@ -32,6 +32,7 @@ const maxStore = 12 << 30
 type imageBuild struct {
 	j          *job
 	context    string // folder on disk
+	sees       string // what of the job's folder the builder sees
 	dockerfile string // its path there
 	target     string
 	store      string // keeps layers for the next build of the repository; no other job sees it
@@ -46,7 +47,7 @@ func (j *job) buildImage(ctx context.Context, with, _ map[string]string) error {
 	if err != nil {
 		return err
 	}
-	b := imageBuild{j: j, context: filepath.Join(j.dir, filepath.FromSlash(at)), target: with["target"], bases: &bases{seen: map[string]string{}}}
+	b := imageBuild{j: j, context: filepath.Join(j.dir, filepath.FromSlash(at)), sees: filepath.Join(j.dir, "workspace"), target: with["target"], bases: &bases{seen: map[string]string{}}}
 	if b.dockerfile, err = below("workspace", with["dockerfile"]); err != nil {
 		return err
 	}
@@ -176,7 +177,7 @@ func (b imageBuild) buildah(ctx context.Context, tool, dockerfile string) error 
 		}
 	}
 	cfg := j.runner.cfg
-	spec := confine.Spec{Builder: true, Serve: b.bases.watch(j.api), Dir: b.out, ReadWrite: []string{b.store}, ReadOnly: []string{b.j.workspace()}, Network: cfg.Network, Unconfined: cfg.Unconfined, Limits: cfg.Limits}
+	spec := confine.Spec{Builder: true, Serve: b.bases.watch(j.api), Dir: b.out, ReadWrite: []string{b.store}, Plain: []string{b.sees}, Network: cfg.Network, Unconfined: cfg.Unconfined, Limits: cfg.Limits}
 	if cfg.OnEgress != nil {
 		spec.OnEgress = func(hostport string) error { return cfg.OnEgress(j.Job, hostport) }
 	}
@@ -274,7 +275,7 @@ func (b imageBuild) buildkit(ctx context.Context, address string) error {
 	if client == "" {
 		return failure(fmt.Sprintf("runner.buildkit names the daemon %s, and this runner has no buildctl to speak with it; install BuildKit's client, or remove the key to build with buildah", address))
 	}
-	spec := confine.Spec{Dir: b.out, ReadOnly: []string{b.j.workspace()}, Network: confine.Host, Unconfined: b.j.runner.cfg.Unconfined, Limits: b.j.runner.cfg.Limits}
+	spec := confine.Spec{Dir: b.out, Plain: []string{b.sees}, Network: confine.Host, Unconfined: b.j.runner.cfg.Unconfined, Limits: b.j.runner.cfg.Limits}
 	if socket, ok := strings.CutPrefix(address, "unix://"); ok {
 		spec.ReadWrite = append(spec.ReadWrite, socket)
 	}

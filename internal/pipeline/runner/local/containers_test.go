@@ -118,10 +118,55 @@ runs:
 		j.Plan.Steps = append([]pipeline.StepPlan{{Uses: "checkout"}}, j.Plan.Steps...)
 		res, log := runnertest.Attempt(t, open(t), h, j)
 		want(t, res, log, pipeline.Success, "|made", "E=of-the-job I=b", "|/github/workspace", "svc answers", "|hello there there in /github/workspace", "|hello from the repository",
-			"after: hello there wrote", "STATE_k=kept", "which this runner does not do")
+			"after: hello there wrote", "STATE_k=kept", "there is no such file in its folder")
 		if t.Failed() {
 			t.Fatal(name)
 		}
+	}
+}
+
+func TestAnActionIsBuiltFromItsDockerfile(t *testing.T) {
+	h := images(t)
+	if look("buildah") == "" {
+		t.Skip("needs buildah; `make deps` installs it")
+	}
+	h.Files["act/busybox"] = ocitest.Busybox(t).Body["bin/busybox"]
+	h.Files["act/action.yml"] = "inputs: {who: {}}\nruns: {using: docker, image: Dockerfile, args: ['${{ inputs.who }}']}\n"
+	h.Files["act/Dockerfile"] = "FROM scratch\nCOPY busybox /bin/busybox\nRUN [\"/bin/busybox\", \"ln\", \"-s\", \"busybox\", \"/bin/sh\"]\nENTRYPOINT [\"/bin/sh\", \"-c\", \"echo built for $0 in $PWD; echo done=yes >> $GITHUB_OUTPUT\"]\n"
+	h.Actions = map[string]map[string]string{"acme/tool@v1": {"busybox": h.Files["act/busybox"], "action.yml": h.Files["act/action.yml"], "Dockerfile": h.Files["act/Dockerfile"]}}
+	j := runnertest.Steps("", "", "", "echo after ${{ steps.one.outputs.done }}")
+	j.Plan.Steps[0] = pipeline.StepPlan{Uses: "checkout"}
+	j.Plan.Steps[1] = pipeline.StepPlan{ID: "one", Uses: "./act", With: map[string]string{"who": "somebody"}}
+	j.Plan.Steps[2] = pipeline.StepPlan{Uses: "acme/tool@v1", With: map[string]string{"who": "others"}}
+	r := open(t)
+	res, log := runnertest.Attempt(t, r, h, j)
+	want(t, res, log, pipeline.Success, "|built for somebody in /github/workspace", "|built for others in /github/workspace", "|after yes")
+	if len(res.Images) != 2 || res.Images[0].Digest == "" {
+		t.Errorf("images %+v; want what was built, by digest", res.Images)
+	}
+	left(t, r)
+}
+
+func TestABuilderSeesNothingThroughALinkThatAStepPutThere(t *testing.T) {
+	h := images(t)
+	if look("buildah") == "" {
+		t.Skip("needs buildah; `make deps` installs it")
+	}
+	r := open(t)
+	secret := r.cfg.Data + "/secret"
+	if err := os.MkdirAll(secret+"/act", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string]string{"action.yml": "runs: {using: docker, image: Dockerfile}\n", "Dockerfile": "FROM scratch\nCOPY key /key\n", "key": "the key"} {
+		if err := os.WriteFile(secret+"/act/"+name, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	j := runnertest.Steps("mkdir act && touch act/Dockerfile && echo 'runs: {using: docker, image: Dockerfile}' > act/action.yml && echo FROM scratch > act/Dockerfile; cd ..; mv workspace other; ln -s "+secret+" workspace", "")
+	j.Plan.Steps[1] = pipeline.StepPlan{Uses: "./act"}
+	res, log := runnertest.Attempt(t, r, h, j)
+	if res.State != pipeline.Failure || strings.Contains(log, "the key") {
+		t.Errorf("%s (%s)\n%s", res.State, res.Reason, log)
 	}
 }
 

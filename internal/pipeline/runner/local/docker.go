@@ -89,11 +89,6 @@ func inputName(input string) string {
 
 // docker runs an action whose runs.using is docker.
 func (j *job) docker(ctx context.Context, p *pipeline.StepPlan, def *definition, fr *frame, values map[string]string, number int, outputs map[string]string) error {
-	image, ok := strings.CutPrefix(def.Runs.Image, "docker://")
-	if !ok {
-		return failure(fmt.Sprintf("uses: %s is built from its %s when it runs, which this runner does not do: it would run somebody's build with more rights than a job has. "+
-			"Build the image in a job of its own, push it to Weir's registry, and write image: docker://NAME:TAG in its action.yml", p.Uses, orElse(def.Runs.Image, "Dockerfile")))
-	}
 	c := j.contexts(fr, nil)
 	env, err := j.fill(texts(def.Runs.Env), fr, c)
 	if err != nil {
@@ -110,7 +105,15 @@ func (j *job) docker(ctx context.Context, p *pipeline.StepPlan, def *definition,
 		}
 		args = append(args, v)
 	}
-	img, err := j.containers().ready(ctx, image, "action "+p.Uses)
+	if _, err := confine.Runtime(); err != nil {
+		return err
+	}
+	var img oci.Image
+	if image, ok := strings.CutPrefix(def.Runs.Image, "docker://"); ok {
+		img, err = j.containers().ready(ctx, image, "action "+p.Uses)
+	} else {
+		img, err = j.built(ctx, p.Uses, fr.folder, orElse(def.Runs.Image, "Dockerfile"))
+	}
 	if err != nil {
 		return err
 	}

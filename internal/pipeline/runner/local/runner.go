@@ -29,7 +29,7 @@ type Config struct {
 	Seed       string          // folder that a repository's first cache is a copy of; "" is none
 	Limits     confine.Limits  // of each job
 	BuildKit   string          // address of a daemon that builds Dockerfiles; "" is buildah
-	Images     string          // folder of the images that containers of jobs are made of; default images in Data
+	Images     string          // folder of the images that containers of jobs are made of; default layers in Data
 	// Least is how many bytes must stay free where the data folder is; the biggest job is ended when fewer are. Default 256 MiB.
 	Least uint64
 	Free  func() uint64 // default: asks the system
@@ -79,7 +79,7 @@ func New(cfg Config) (*Runner, error) {
 		cfg.Free = freeBytes(cfg.Data)
 	}
 	if cfg.Images == "" {
-		cfg.Images = filepath.Join(cfg.Data, "images")
+		cfg.Images = filepath.Join(cfg.Data, "layers")
 	}
 	store := sync.OnceValues(func() (*oci.Store, error) {
 		return oci.Open(oci.StoreConfig{Dir: cfg.Images, Owner: confine.OwnerOf(), Free: cfg.Free, Least: cfg.Least})

@@ -111,7 +111,7 @@ func TestActionsOfOtherRepositoriesComeFromMirrors(t *testing.T) {
 func TestBadActionsAreRefusedWithASentence(t *testing.T) {
 	for text, sentence := range map[string]string{
 		"":                      "has no action.yml in its folder; check the repository out",
-		"runs: {using: docker}": "is built from its Dockerfile when it runs",
+		"runs: {using: docker}": "says that its image is Dockerfile, and there is no such file",
 		"runs: {using: cobol}":  "runs.using: cobol, which is not known",
 		"runs: {using: node20}": "a JavaScript action without runs.main",
 		"runs: {using: node20, main: ../../../../../etc/passwd}": "leads out of its folder",
