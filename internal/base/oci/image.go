@@ -211,3 +211,19 @@ func (i Image) Entry(file string, is func(fields []string) bool) []string {
 	}
 	return nil
 }
+
+// Has reports whether the image holds a file or link at a path.
+func (i Image) Has(path string) bool {
+	for _, dir := range slices.Backward(i.Layers) {
+		root, err := os.OpenRoot(dir)
+		if err != nil {
+			continue
+		}
+		info, err := root.Lstat(path)
+		root.Close()
+		if err == nil {
+			return info.Mode()&os.ModeCharDevice == 0 // that is a deletion
+		}
+	}
+	return false
+}

@@ -262,6 +262,9 @@ func (j *job) pullAll(ctx context.Context, main *pipeline.Container, opts contai
 	}
 	if p := j.main; p != nil {
 		p.binds = append(p.binds, confine.Bind{Source: j.cache, Target: "/__t", Write: true})
+		if err := j.bringNode(p); err != nil {
+			return err
+		}
 	} else {
 		for _, s := range services {
 			for i, p := range s.published { // the same number, unless somebody else has it

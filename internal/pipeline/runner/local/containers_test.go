@@ -125,6 +125,25 @@ runs:
 	}
 }
 
+func TestJavaScriptActionsRunInAContainerWithoutNode(t *testing.T) {
+	h := images(t)
+	if len(nodeLanguage.tools()) == 0 {
+		t.Skip("needs node")
+	}
+	h.Files["js/action.yml"] = "inputs: {who: {}}\nruns: {using: node20, main: main.js, post: post.js}\n"
+	h.Files["js/main.js"] = "const fs = require('fs'); console.log('hello', process.env.INPUT_WHO, fs.existsSync('/etc/debian_version'), process.cwd()); fs.appendFileSync(process.env.GITHUB_OUTPUT, 'o=1\\n')"
+	h.Files["js/post.js"] = "console.log('post', require('child_process').execSync('hostname').toString().trim() !== '')"
+	h.Files["both/action.yml"] = "runs:\n  using: composite\n  steps:\n    - run: echo composite in $PWD from $GITHUB_ACTION_PATH\n      shell: sh\n    - uses: ./js\n      with: {who: nested}\n"
+	j := runnertest.Steps("", "", "", "echo ${{ steps.js.outputs.o }}", "")
+	j.Plan.Steps[4] = pipeline.StepPlan{Uses: "setup-go", ContinueOnError: "true"}
+	j.Plan.Container = &pipeline.Container{Image: "busybox:1"}
+	j.Plan.Steps[0] = pipeline.StepPlan{Uses: "checkout"}
+	j.Plan.Steps[1] = pipeline.StepPlan{ID: "js", Uses: "./js", With: map[string]string{"who": "you"}}
+	j.Plan.Steps[2] = pipeline.StepPlan{Uses: "./both"}
+	res, log := runnertest.Attempt(t, open(t), h, j)
+	want(t, res, log, pipeline.Success, "|hello you false /github/workspace", "|1", "|post true", "|composite in /github/workspace from /github/workspace/both", "|hello nested false", "chooses among the machine's tools")
+}
+
 func TestAnActionIsBuiltFromItsDockerfile(t *testing.T) {
 	h := images(t)
 	if look("buildah") == "" {

@@ -15,15 +15,16 @@ import (
 // place is a container that processes of a job run in. It sees the job's folder, whole, at inside: a process of the job may put a link
 // in the place of any folder in there, and whatever that means, it means it in the container.
 type place struct {
-	name   string // for its folder and its host name
-	image  oci.Image
-	env    []string // of the image and the container, NAME=value, the last one counts
-	user   *confine.User
-	hosts  map[string]string
-	binds  []confine.Bind
-	alone  bool // it sees nothing of the job's folder
-	limits confine.Limits
-	box    *confine.Sandbox
+	name     string // for its folder and its host name
+	image    oci.Image
+	env      []string // of the image and the container, NAME=value, the last one counts
+	user     *confine.User
+	hosts    map[string]string
+	binds    []confine.Bind
+	external []string // the machine's node, as it is started in there
+	alone    bool     // it sees nothing of the job's folder
+	limits   confine.Limits
+	box      *confine.Sandbox
 }
 
 // inside is where containers see the job's folder. Its workspace and home are there where GitHub's actions in containers have theirs.

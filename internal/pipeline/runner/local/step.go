@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"weir/internal/base/fault"
@@ -131,6 +132,8 @@ func (j *job) perform(ctx context.Context, p *pipeline.StepPlan, fr *frame, numb
 	switch {
 	case p.Uses == "":
 		return j.script(ctx, p, fr, number, env, c, outputs)
+	case j.main != nil && strings.HasPrefix(p.Uses, "setup-"):
+		return failure(fmt.Sprintf("%s chooses among the machine's tools, and this job runs in the image %s, which has its own. Remove the step, or choose an image that has the version", p.Uses, j.main.image.Name))
 	case builtins[p.Uses] != nil:
 		with, err := j.inputs(p.With, fr, c)
 		if err != nil {

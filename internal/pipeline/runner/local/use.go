@@ -176,12 +176,15 @@ func (j *job) composite(ctx context.Context, def *definition, fr *frame, number 
 
 // javascript runs an action's script under the machine's node: before it what prepares, and after the job's last step what tidies up.
 func (j *job) javascript(ctx context.Context, p *pipeline.StepPlan, def *definition, fr *frame, values map[string]string, number int, outputs map[string]string) error {
-	node, err := j.node(def.Runs.Using)
+	var node []string
 	if j.main != nil {
-		node, err = "node", nil // that of the image
-	}
-	if err != nil {
-		return err
+		node = j.main.node()
+	} else {
+		program, err := j.node(def.Runs.Using)
+		if err != nil {
+			return err
+		}
+		node = []string{program}
 	}
 	env := map[string]string{}
 	for k, v := range values {
@@ -198,7 +201,7 @@ func (j *job) javascript(ctx context.Context, p *pipeline.StepPlan, def *definit
 		for k, v := range state {
 			all["STATE_"+k] = v
 		}
-		return j.process(ctx, fr, process{id: j.next(), number: number, argv: []string{node, path.Join(fr.action, file)}, dir: j.workspace(), env: all}, outputs, state)
+		return j.process(ctx, fr, process{id: j.next(), number: number, argv: append(slices.Clone(node), path.Join(fr.action, file)), dir: j.workspace(), env: all}, outputs, state)
 	}
 	if def.Runs.Main == "" {
 		return failure(fmt.Sprintf("uses: %s is a JavaScript action without runs.main", p.Uses))
