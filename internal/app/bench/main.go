@@ -104,7 +104,7 @@ func verdicts(_ context.Context, _ string, t *table) error {
 
 // demo is what the demo says of itself.
 type demo struct {
-	Good, Bad, Rollback struct {
+	Good, Bad, Rollback, Verify struct {
 		MS map[string]int64 `json:"ms"`
 	}
 	Load struct {
@@ -134,6 +134,7 @@ func delivery(ctx context.Context, weir string, t *table) error {
 	t.add("push_to_production_without_bake_ms", float64(good["production_complete"]-good["baked"]), "ms", 0)
 	t.add("bad_change_to_detected_ms", float64(d.Bad.MS["bad_change_detected"]-d.Bad.MS["first_canary_request"]), "ms", 0)
 	t.add("rollback_ms", float64(d.Rollback.MS["decision_to_last_old_response"]), "ms", 1000)
+	t.add("verify_chain_ms", float64(d.Verify.MS["verify"]), "ms from the registry alone", 0)
 	t.add("failed_requests", float64(d.Load.Failed), fmt.Sprintf("of %d", d.Load.Requests), 0)
 	return nil
 }

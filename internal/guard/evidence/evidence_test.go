@@ -164,6 +164,39 @@ func TestVerifyRefuses(t *testing.T) {
 	}
 }
 
+// A certificate is good for the minutes in which it was made to sign. Clocks of
+// signer and timestamp authority may differ by a little, never by more.
+func TestATimestampOutsideTheCertificatesTimeIsRefused(t *testing.T) {
+	now := time.Now().Truncate(time.Second)
+	for name, c := range map[string]struct {
+		certified, stamped time.Duration
+		holds              bool
+	}{
+		"at once":                         {0, 0, true},
+		"the certificate's clock is fast": {5 * time.Second, 0, true},
+		"near the end of its time":        {0, 9 * time.Minute, true},
+		"expired":                         {0, 11 * time.Minute, false},
+		"not valid yet":                   {2 * time.Minute, 0, false},
+		"before the keys were made":       {-3 * time.Hour, -3 * time.Hour, false},
+		"an old one is used again":        {-48 * time.Hour, 0, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := evidencetest.New(t, dbtest.SQLite(t), func() time.Time { return now })
+			e, err := s.SignSkewed(t.Context(), statement(evidence.Provenance), now.Add(c.certified), now.Add(c.stamped))
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = evidence.Verify(e.Bundle, s.TrustedRoot(), want(evidence.Provenance))
+			if c.holds && err != nil {
+				t.Errorf("Verify() = %v; want it to hold", err)
+			}
+			if !c.holds && (!fault.Is(err, fault.Denied) || !strings.Contains(fault.Sentence(err), "does not verify")) {
+				t.Errorf("Verify() = %v; want it refused with a sentence", err)
+			}
+		})
+	}
+}
+
 func TestStatementIsSignedOnce(t *testing.T) {
 	dbtest.Each(t, func(t *testing.T, d *db.DB) {
 		log := evidencetest.NewLog(t)

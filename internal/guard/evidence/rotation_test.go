@@ -66,8 +66,10 @@ func (keyOnly) CryptoSigner(context.Context, func(error)) (crypto.Signer, crypto
 func (keyOnly) SupportedAlgorithms() []string { return []string{"ecdsa-p256-sha256"} }
 func (keyOnly) DefaultAlgorithm() string      { return "ecdsa-p256-sha256" }
 
-func admin(t *testing.T) context.Context {
-	return identity.With(t.Context(), identity.Actor{ID: "user:ann", Name: "ann", Kind: "user", Roles: []string{"admin"}})
+func admin(t *testing.T) context.Context { return as(t.Context(), "admin") }
+
+func as(ctx context.Context, role string) context.Context {
+	return identity.With(ctx, identity.Actor{ID: "user:ann", Name: "ann", Kind: "user", Roles: []string{role}})
 }
 
 type clock struct{ at time.Time }
@@ -220,7 +222,7 @@ func TestARotationThatACrashCutShortIsFinished(t *testing.T) {
 
 func TestOnlyAdminsChangeKeysAndSayWhy(t *testing.T) {
 	s := evidencetest.New(t, dbtest.SQLite(t), nil)
-	dev := identity.With(t.Context(), identity.Actor{ID: "user:bob", Name: "bob", Kind: "user", Roles: []string{"maintainer"}})
+	dev := as(t.Context(), "maintainer")
 	if _, err := s.Rotate(dev, "", "x"); !fault.Is(err, fault.Denied) {
 		t.Errorf("a maintainer rotates: %v", err)
 	}

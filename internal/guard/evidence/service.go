@@ -130,16 +130,21 @@ func (s *Service) record(ctx context.Context, a *Authority, st Statement) (Recor
 	if err != nil {
 		return Record{}, err
 	}
+	return s.keep(ctx, a, st, sig)
+}
+
+// keep stores a signature with its log entry.
+func (s *Service) keep(ctx context.Context, a *Authority, st Statement, sig signature) (Record, error) {
 	r := Record{
 		Evidence: Evidence{ID: id.New("ev"), Org: st.Org, Key: st.Key, Identity: st.Identity, PredicateType: st.PredicateType,
-			PredicateVersion: st.PredicateVersion, Subject: st.subject(), Statement: payload, Index: -1,
+			PredicateVersion: st.PredicateVersion, Subject: st.subject(), Statement: sig.Payload, Index: -1,
 			KeyID: a.KeyID(), NotBefore: sig.NotBefore, NotAfter: sig.NotAfter, Time: sig.Time},
 		Signature: sig.Sig, Certificate: sig.Certificate, Timestamp: sig.Timestamp, Entry: sig.Entry,
 	}
 	for _, sub := range st.Subjects {
 		r.Subjects = append(r.Subjects, sub.Digests()...)
 	}
-	r, err = s.store.Add(ctx, r, func(ctx context.Context, tx *db.Tx) (string, error) {
+	r, err := s.store.Add(ctx, r, func(ctx context.Context, tx *db.Tx) (string, error) {
 		return s.log.AppendRaw(ctx, tx, "hashedrekord", sig.Entry)
 	})
 	if err != nil {

@@ -46,11 +46,16 @@ type signature struct {
 // sign makes a key, has it certified for identity, signs payload once and
 // forgets the key.
 func (a *Authority) sign(payload []byte, identity string, now time.Time) (signature, error) {
+	return a.signAt(payload, identity, now, now)
+}
+
+// signAt is sign with a certificate of another time than the timestamp's.
+func (a *Authority) signAt(payload []byte, identity string, certified, now time.Time) (signature, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return signature{}, fmt.Errorf("make signing key: %w", err)
 	}
-	cert, err := a.certify(key.Public(), identity, now)
+	cert, err := a.certify(key.Public(), identity, certified)
 	if err != nil {
 		return signature{}, fmt.Errorf("certify %s: %w", identity, err)
 	}
