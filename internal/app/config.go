@@ -17,18 +17,19 @@ import (
 // Config is the one configuration file. Every key has a default; `weir serve`
 // works without a file.
 type Config struct {
-	Listen   string       `yaml:"listen" doc:"Address that the server listens on." default:"127.0.0.1:7400"`
-	URL      string       `yaml:"url" doc:"Address under which people and tools reach the server. From listen, if absent."`
-	Data     string       `yaml:"data" doc:"The data folder: keys, database, blobs, caches. One server uses it at a time." default:"./weir-data"`
-	Database string       `yaml:"database" doc:"Where state is kept: sqlite:///path/weir.db or postgres://user:password@host:5432/name. A file in the data folder, if absent."`
-	Blobs    string       `yaml:"blobs" doc:"Where bytes are kept: dir:///path or s3://bucket/prefix, for a server that is not Amazon's with ?endpoint=https://host, and with the credentials in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or AWS_SHARED_CREDENTIALS_FILE. A folder in the data folder, if absent. Replicas share it."`
-	Identity IdentityConf `yaml:"identity" doc:"Names that are fixed at first start and written into signatures."`
-	Runner   RunnerConf   `yaml:"runner" doc:"The embedded runner."`
-	Host     HostConf     `yaml:"host" doc:"The process that runs deployed services on this machine."`
-	Limits   LimitsConf   `yaml:"limits" doc:"What is refused."`
-	Log      LogConf      `yaml:"log" doc:"What the server writes to standard error."`
-	Registry RegistryConf `yaml:"registry" doc:"The built-in OCI registry."`
-	Keep     KeepConf     `yaml:"keep" doc:"How long what runs leave is kept. The longest that applies wins; see weir gc."`
+	Listen     string             `yaml:"listen" doc:"Address that the server listens on." default:"127.0.0.1:7400"`
+	URL        string             `yaml:"url" doc:"Address under which people and tools reach the server. From listen, if absent."`
+	Data       string             `yaml:"data" doc:"The data folder: keys, database, blobs, caches. One server uses it at a time." default:"./weir-data"`
+	Database   string             `yaml:"database" doc:"Where state is kept: sqlite:///path/weir.db or postgres://user:password@host:5432/name. A file in the data folder, if absent."`
+	Blobs      string             `yaml:"blobs" doc:"Where bytes are kept: dir:///path or s3://bucket/prefix, for a server that is not Amazon's with ?endpoint=https://host, and with the credentials in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or AWS_SHARED_CREDENTIALS_FILE. A folder in the data folder, if absent. Replicas share it."`
+	Identity   IdentityConf       `yaml:"identity" doc:"Names that are fixed at first start and written into signatures."`
+	Runner     RunnerConf         `yaml:"runner" doc:"The embedded runner."`
+	Host       HostConf           `yaml:"host" doc:"The process that runs deployed services on this machine."`
+	Limits     LimitsConf         `yaml:"limits" doc:"What is refused."`
+	Log        LogConf            `yaml:"log" doc:"What the server writes to standard error."`
+	Registry   RegistryConf       `yaml:"registry" doc:"The built-in OCI registry."`
+	Registries []ExternalRegistry `yaml:"registries" doc:"Registries beside the built-in one: where submitted images may come from, and where copies of releases may go."`
+	Keep       KeepConf           `yaml:"keep" doc:"How long what runs leave is kept. The longest that applies wins; see weir gc."`
 }
 
 // IdentityConf names the instance.
@@ -137,6 +138,9 @@ func (c *Config) finish() error {
 	}
 	if _, err := (catalog.Resources{CPU: c.Runner.CPU}).Processors(); err != nil {
 		return fault.New(fault.Invalid, "runner.%s.", err)
+	}
+	if err := checkRegistries(c.Registries); err != nil {
+		return err
 	}
 	if b := c.Runner.BuildKit; b != "" && !strings.HasPrefix(b, "tcp://") && !strings.HasPrefix(b, "unix:///") {
 		return fault.New(fault.Invalid, "runner.buildkit must be an address such as tcp://buildkit.internal:1234 or unix:///run/buildkit/buildkitd.sock, not %q.", b)

@@ -37,6 +37,7 @@ func (a admission) Admit(ctx context.Context, r artifact.AdmitRequest) (string, 
 		return "", false, nil, err
 	}
 	facts.Verified, facts.ProvenanceCommit, facts.Problems = sortedKeys(proven.types), proven.commit, proven.problems
+	facts.Origin, facts.VouchedBy = proven.origin, proven.vouchedBy
 	in := policy.Input{Action: policy.ActionAdmit, Subject: r.Digest, Evidence: proven.refs}
 	if in.Facts, err = json.Marshal(facts); err != nil {
 		return "", false, nil, err
@@ -54,10 +55,12 @@ func (a admission) Admit(ctx context.Context, r artifact.AdmitRequest) (string, 
 
 // proven is what is known of an image from evidence whose signatures held now.
 type proven struct {
-	refs     []policy.EvidenceRef
-	types    map[string]bool // predicate types
-	commit   string          // that the provenance names
-	problems []string        // what did not verify, in words
+	refs   []policy.EvidenceRef
+	types  map[string]bool // predicate types
+	commit string          // that the provenance names
+	// Where what the provenance says comes from, and whose word it is if Weir did not build.
+	origin, vouchedBy string
+	problems          []string // what did not verify, in words
 }
 
 // prove verifies every signed statement about a digest again. Certificates are
@@ -80,6 +83,9 @@ func (s *System) prove(ctx context.Context, digest string) (proven, error) {
 			var body provenance.Predicate
 			if err := v.Decode(&body); err == nil {
 				p.commit = body.Commit()
+				var origin artifact.Origin
+				origin, p.vouchedBy = body.Origin()
+				p.origin = string(origin)
 			}
 		}
 	}
@@ -139,7 +145,8 @@ func (g gate) Decide(ctx context.Context, r deploy.GateRequest) (deploy.GateDeci
 func (g gate) promote(ctx context.Context, r deploy.GateRequest, known proven) (policy.Promote, error) {
 	f := policy.Promote{Service: r.Service, Environment: r.Environment, Release: string(r.Release.ID), Version: r.Release.Version, Digest: r.Release.Digest(),
 		ConfigDigest: r.Release.ConfigDigest, Revision: r.Release.Revision, Admitted: true, Verified: known.intact() == "", Problem: known.intact(),
-		NeedApprovals: r.Declared.Approvals.Count, Group: r.Declared.Approvals.Group, RememberedBad: r.RememberedBad}
+		NeedApprovals: r.Declared.Approvals.Count, Group: r.Declared.Approvals.Group, RememberedBad: r.RememberedBad,
+		Origin: known.origin, VouchedBy: known.vouchedBy, Accept: r.Declared.Accept}
 	for _, a := range r.After {
 		f.After = append(f.After, policy.Before{Environment: a.Environment, NeedSeconds: int64(a.Need.Seconds()), Healthy: a.Healthy, Since: a.Since})
 	}

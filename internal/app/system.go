@@ -14,7 +14,6 @@ import (
 
 	"weir/internal/artifact"
 	"weir/internal/artifact/artifactdb"
-	"weir/internal/artifact/build"
 	"weir/internal/artifact/componentdb"
 	artifactengine "weir/internal/artifact/engine"
 	"weir/internal/artifact/registry"
@@ -267,7 +266,6 @@ func (s *System) openPipeline(ctx context.Context) error {
 	s.keeper = s.registryKeeper()
 	s.add(s.keeper, registry.Scrubber{Keeper: s.keeper})
 	s.artifact = artifact.NewService(s.artifactRows(), artifacts, s.registry, s.evidence, authorize)
-	specs := specs{s.catalog}
 	if s.secrets, err = secret.Open(ctx, s.db, s.ledger, s.data.join("keys", "secret.key"), time.Now); err != nil {
 		return err
 	}
@@ -284,7 +282,7 @@ func (s *System) openPipeline(ctx context.Context) error {
 	s.engine = pipelineengine.New(pipelineengine.Config{Holder: s.data.holder(), Slots: s.Config.Runner.Slots, Room: room}, pipelineengine.Parts{
 		DB: s.db, Journal: s.journal, Store: rows, Keeper: pipelineengine.Keeper{Blobs: bytes, Rows: rows, CacheMost: int64(s.Config.Keep.Caches), CacheFloor: int64(s.Config.Keep.CacheFloor)}, Repository: s.git,
 		Refs: refs{s.source, s.git, s.catalog}, Schedules: &pipelinedb.Schedules{DB: s.db}, Settings: settings{s.secrets}, Mirrors: s.mirrors, Images: s.jobImages, Environments: environments{s},
-		Checks: checks{s.source}, Builds: build.Planner{Catalog: specs, Source: commits{s.source, s.git}, Versions: artifactdb.Versions{DB: s.db}},
+		Checks: checks{s.source}, Builds: s.versions(),
 		Outputs: s.artifact, Runner: runner, Fleet: s.agents, Logs: dir, Registry: s.jobRegistry,
 	})
 	tests := testdb.New(s.db)

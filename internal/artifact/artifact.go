@@ -92,9 +92,11 @@ type Progress struct {
 	Signer       string     `json:"signer,omitempty"`
 	Evidence     []Attached `json:"evidence,omitempty"`
 	DecisionID   string     `json:"decision_id,omitempty"`
-	Blocks       []Block    `json:"blocks,omitempty"` // why policy does not admit it yet
-	Author       string     `json:"author,omitempty"`
-	CommitTime   time.Time  `json:"commit_time,omitzero"`
+	// Submission says who vouches for an image that was built elsewhere; nil if Weir built it.
+	Submission *Submission `json:"submission,omitempty"`
+	Blocks     []Block     `json:"blocks,omitempty"` // why policy does not admit it yet
+	Author     string      `json:"author,omitempty"`
+	CommitTime time.Time   `json:"commit_time,omitzero"`
 }
 
 // Attached is evidence that was pushed beside the image.

@@ -57,6 +57,7 @@ type Spec struct {
 	Dockerfile     string   // file that an image is built from, relative to Path; or
 	Context        string   // folder that it may copy from, relative to Path
 	Target         string   // stage of it; "" is the last
+	External       string   // repository of images that are built elsewhere
 	Command        []string // arguments after the binary
 	ConfigDigest   string   // of what the environments give the service
 }
@@ -66,8 +67,8 @@ func (s Spec) Built() bool {
 	return s.Go != "" || s.Static != "" || s.Node != "" || s.Layout != "" || s.Dockerfile != ""
 }
 
-// HandsImage reports whether the job hands over a whole image, which is taken as it is.
-func (s Spec) HandsImage() bool { return s.Layout != "" || s.Dockerfile != "" }
+// HandsImage reports whether a whole image is handed in, which is taken as it is.
+func (s Spec) HandsImage() bool { return s.Layout != "" || s.Dockerfile != "" || s.External != "" }
 
 // Catalog is what is needed of the declared services.
 type Catalog interface {
@@ -107,6 +108,7 @@ type AdmitRequest struct {
 	Confined     bool
 	Network      string
 	Evidence     []Attached
+	Submission   *Submission // nil if Weir built it
 }
 
 // Gate is policy. It looks at the evidence about the digest and the revision.

@@ -5,11 +5,14 @@ import (
 	"strings"
 )
 
+// repositoryRe is HOST[:PORT]/PATH.
+var repositoryRe = regexp.MustCompile(`^[a-zA-Z0-9.-]+(:[0-9]{1,5})?/[a-z0-9]+([._/-]+[a-z0-9]+)*$`)
+
 var stage = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$`)
 
 // kind names the keys of b that say what is built, in the order of the file.
 func (b Build) kinds() (names []string) {
-	for _, k := range []struct{ name, value string }{{"go", b.Go}, {"static", b.Static}, {"node", b.Node}, {"layout", b.Layout}, {"dockerfile", b.Dockerfile}} {
+	for _, k := range []struct{ name, value string }{{"go", b.Go}, {"static", b.Static}, {"node", b.Node}, {"layout", b.Layout}, {"dockerfile", b.Dockerfile}, {"external", b.External}} {
 		if k.value != "" {
 			names = append(names, k.name)
 		}
@@ -30,6 +33,9 @@ func (p *parser) build(at string, b Build) {
 		if strings.Contains(v, "..") || strings.ContainsAny(v, " \t\n'\"$`;&|<>\\") || strings.HasPrefix(v, "/") || strings.HasPrefix(v, "-") {
 			p.at(at, "%q is not a path inside the service", v)
 		}
+	}
+	if b.External != "" && !repositoryRe.MatchString(b.External) {
+		p.at(at+".external", "%q is not a repository in a registry; write it without a tag, such as ghcr.io/acme/shop", b.External)
 	}
 	for k, v := range map[string]string{"run": b.Run, "from": b.From} {
 		if v != "" && b.Layout == "" {

@@ -70,6 +70,7 @@ type Build struct {
 	Dockerfile string `yaml:"dockerfile" doc:"Dockerfile that the image is built from, by buildah or BuildKit on the runner, such as Dockerfile."`
 	Context    string `yaml:"context" doc:"Folder whose files the Dockerfile may copy. Only with dockerfile; the service's path if absent."`
 	Target     string `yaml:"target" doc:"Stage of the Dockerfile that becomes the image. Only with dockerfile; the last one if absent."`
+	External   string `yaml:"external" doc:"Repository of images that are built elsewhere and submitted with weir release submit, such as ghcr.io/acme/shop. Weir builds nothing then."`
 }
 
 // Keep says how long artifacts stay.
@@ -116,6 +117,7 @@ func (r Resources) Processors() (float64, error) {
 // Environment is a place where releases run.
 type Environment struct {
 	Target    string            `yaml:"target" doc:"Where the environment lives, if in one place." default:"local"`
+	Accept    []string          `yaml:"accept" doc:"Where the evidence of a release may come from besides Weir's own builds: observed (a builder's provenance that verified) or asserted (somebody's word, who submitted it)."`
 	Targets   []string          `yaml:"targets" doc:"Where it lives, if in several places, in the order of waves."`
 	Config    map[string]string `yaml:"config" doc:"Environment variables of its processes. Their digest is part of the release."`
 	Secrets   map[string]string `yaml:"secrets" doc:"Environment variables whose values are secret references."`

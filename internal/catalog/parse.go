@@ -202,6 +202,11 @@ func (p *parser) environment(at, name string, e Environment, all map[string]Envi
 	if len(e.Targets) == 0 {
 		e.Targets = []string{cmpOr(e.Target, "local")}
 	}
+	for _, a := range e.Accept {
+		if a != "observed" && a != "asserted" {
+			p.at(at+".accept", "accept takes observed and asserted, not %q; what Weir built is always accepted", a)
+		}
+	}
 	for _, t := range e.Targets {
 		if t != "local" {
 			p.at(at+".targets", "target %q is not supported; only local is for now", t)

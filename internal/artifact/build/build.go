@@ -70,6 +70,15 @@ func (p Planner) Plan(ctx context.Context, repositoryID, revision string) ([]pip
 	return builds, nil
 }
 
+// Version is the version of a service at a revision, whoever builds it.
+func (p Planner) Version(ctx context.Context, repositoryID, revision string, s artifact.Spec, several bool) (string, error) {
+	tags, err := p.Source.Tags(ctx, repositoryID, revision)
+	if err != nil {
+		return "", fmt.Errorf("list tags that reach %s: %w", revision, err)
+	}
+	return p.version(ctx, repositoryID, revision, s, tags, several)
+}
+
 func (p Planner) version(ctx context.Context, repositoryID, revision string, s artifact.Spec, tags []artifact.GitTag, several bool) (string, error) {
 	given, err := p.Versions.Given(ctx, s.ServiceID)
 	if err != nil {

@@ -16,7 +16,7 @@ func (e *Engine) judge(ctx context.Context, i artifact.Intake) (outcome, error) 
 	o, next := i.Output, i.Progress
 	decision, allow, blocks, err := e.Gate.Admit(ctx, artifact.AdmitRequest{
 		Org: i.Org, ServiceID: o.ServiceID, Service: o.Service, RepositoryID: o.RepositoryID, Revision: o.Revision, Version: o.Version,
-		Image: next.Repository + "@" + next.Digest, Digest: next.Digest, RunID: string(o.RunID), Author: next.Author, Confined: o.Confined, Network: o.Network, Evidence: next.Evidence,
+		Image: next.Repository + "@" + next.Digest, Digest: next.Digest, RunID: string(o.RunID), Author: next.Author, Confined: o.Confined, Network: o.Network, Evidence: next.Evidence, Submission: next.Submission,
 	})
 	if err != nil {
 		return outcome{}, fmt.Errorf("ask policy about %s: %w", next.Digest, err)

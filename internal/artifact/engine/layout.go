@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"weir/internal/artifact"
 	"weir/internal/artifact/layout"
@@ -23,6 +24,9 @@ func (e *Engine) pushLayout(ctx context.Context, i artifact.Intake, s artifact.S
 	}
 	if err := l.Check(); err != nil {
 		return outcome{}, err
+	}
+	if p.Submission != nil && !strings.HasSuffix(p.Submission.Image, "@"+l.Top.Digest) {
+		return outcome{}, fault.New(fault.Invalid, "The image that was pulled for %s has the digest %s instead of that of %s.", s.Service, l.Top.Digest, p.Submission.Image)
 	}
 	for _, img := range l.Images {
 		if c := img.Config.Config; len(c.Entrypoint) == 0 && len(c.Cmd) == 0 && len(s.Command) == 0 {

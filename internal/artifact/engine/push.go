@@ -44,16 +44,16 @@ func (e *Engine) push(ctx context.Context, i artifact.Intake) (outcome, error) {
 	if err != nil {
 		return outcome{}, err
 	}
-	run, err := e.Runs.Run(ctx, i.Output.RunID)
+	signer, err := e.signer(ctx, i, s)
 	if err != nil {
-		return outcome{}, fmt.Errorf("load run %s: %w", i.Output.RunID, err)
+		return outcome{}, err
 	}
 	commit, err := e.Source.Commit(ctx, i.Output.RepositoryID, i.Output.Revision)
 	if err != nil {
 		return outcome{}, fmt.Errorf("read commit %s: %w", i.Output.Revision, err)
 	}
 	progress := artifact.Progress{Repository: repo, ConfigDigest: s.ConfigDigest,
-		Signer: provenance.Signer(e.Signer.Issuer(), s.RepositoryName, run.Workflow, run.Ref), Author: commit.Author, CommitTime: commit.Time}
+		Signer: signer, Submission: i.Progress.Submission, Author: commit.Author, CommitTime: commit.Time}
 	if s.HandsImage() {
 		return e.pushLayout(ctx, i, s, progress)
 	}
@@ -79,6 +79,19 @@ func (e *Engine) push(ctx context.Context, i artifact.Intake) (outcome, error) {
 	}
 	progress.Digest, progress.ImageSize, progress.ManifestSize = img.Digest, img.Size(), int64(len(img.Manifest))
 	return outcome{next: artifact.Pushed, progress: progress}, nil
+}
+
+// signer is who speaks for the image: the workflow that built it, or who
+// submitted it.
+func (e *Engine) signer(ctx context.Context, i artifact.Intake, s artifact.Spec) (string, error) {
+	if sub := i.Progress.Submission; sub != nil {
+		return provenance.Submitter(e.Signer.Issuer(), s.RepositoryName, sub.By), nil
+	}
+	run, err := e.Runs.Run(ctx, i.Output.RunID)
+	if err != nil {
+		return "", fmt.Errorf("load run %s: %w", i.Output.RunID, err)
+	}
+	return provenance.Signer(e.Signer.Issuer(), s.RepositoryName, run.Workflow, run.Ref), nil
 }
 
 // layer builds the image of i into temporary files.

@@ -37,9 +37,9 @@ func (e *Engine) sign(ctx context.Context, i artifact.Intake) (outcome, error) {
 	if err != nil {
 		return outcome{}, err
 	}
-	run, err := e.Runs.Run(ctx, i.Output.RunID)
+	proof, err := e.provenance(ctx, i, s)
 	if err != nil {
-		return outcome{}, fmt.Errorf("load run %s: %w", i.Output.RunID, err)
+		return outcome{}, err
 	}
 	list, err := e.sbom(ctx, i, s)
 	if err != nil {
@@ -58,7 +58,7 @@ func (e *Engine) sign(ctx context.Context, i artifact.Intake) (outcome, error) {
 		body any
 	}{
 		{evidence.CosignSignature, struct{}{}},
-		{evidence.Provenance, e.provenance(i, s, run)},
+		{evidence.Provenance, proof},
 		{evidence.SBOM, bom},
 		{evidence.SPDX, spdx},
 		{evidence.TestResult, results(checks, e.source(s), i.Output.Revision)},
@@ -142,8 +142,15 @@ func (e *Engine) modules(i artifact.Intake) *sbom.Modules {
 	return &sbom.Modules{Caches: e.ModuleCaches(i.Output.RepositoryID)}
 }
 
-func (e *Engine) provenance(i artifact.Intake, s artifact.Spec, run pipeline.Run) provenance.Predicate {
+func (e *Engine) provenance(ctx context.Context, i artifact.Intake, s artifact.Spec) (provenance.Predicate, error) {
 	o := i.Output
+	if sub := i.Progress.Submission; sub != nil {
+		return provenance.OfSubmission(e.Signer.Issuer(), e.source(s), o.Service, o.Version, o.Revision, *sub, i.Created), nil
+	}
+	run, err := e.Runs.Run(ctx, o.RunID)
+	if err != nil {
+		return provenance.Predicate{}, fmt.Errorf("load run %s: %w", o.RunID, err)
+	}
 	var materials []provenance.Dependency
 	for _, m := range o.Materials {
 		if alg, hex, ok := strings.Cut(m.Digest, ":"); ok {
@@ -154,7 +161,7 @@ func (e *Engine) provenance(i artifact.Intake, s artifact.Spec, run pipeline.Run
 		Issuer: e.Signer.Issuer(), Repository: e.source(s), Ref: run.Ref, Revision: o.Revision, Workflow: run.Workflow, Service: o.Service, Version: o.Version,
 		RunID: string(o.RunID), JobID: string(o.JobID), Attempt: o.Attempt, Confined: o.Confined, Network: o.Network, OutputDigest: string(i.Stored), Materials: materials,
 		Started: o.Started, Finished: o.Finished,
-	})
+	}), nil
 }
 
 // TestResults is in-toto's test-result predicate, v0.1.
@@ -199,13 +206,22 @@ type VerificationSummary struct {
 	SLSAVersion        string                  `json:"slsaVersion"`
 }
 
+// level is the SLSA build level that is known to hold. Of what was built
+// elsewhere none is.
+func level(i artifact.Intake) string {
+	if i.Progress.Submission != nil {
+		return "SLSA_BUILD_LEVEL_0"
+	}
+	return provenance.Level(i.Output.Confined)
+}
+
 // summarise signs that policy admitted the image, by which decision and from
 // which evidence, and pushes that beside the image.
 func (e *Engine) summarise(ctx context.Context, i artifact.Intake) error {
 	s := VerificationSummary{
 		Verifier: map[string]string{"id": e.Signer.Issuer() + "/control-plane"}, TimeVerified: time.Now().UTC().Format(time.RFC3339),
 		ResourceURI: i.Progress.Repository + "@" + i.Progress.Digest, Policy: map[string]string{"uri": e.Signer.Issuer() + "/decisions/" + i.Progress.DecisionID},
-		InputAttestations: []provenance.Dependency{}, VerificationResult: "PASSED", VerifiedLevels: []string{provenance.Level(i.Output.Confined)}, SLSAVersion: "1.1",
+		InputAttestations: []provenance.Dependency{}, VerificationResult: "PASSED", VerifiedLevels: []string{level(i)}, SLSAVersion: "1.1",
 	}
 	for _, a := range i.Progress.Evidence {
 		s.InputAttestations = append(s.InputAttestations, provenance.Dependency{URI: a.PredicateType, Digest: map[string]string{"sha256": strings.TrimPrefix(a.Digest, "sha256:")}})

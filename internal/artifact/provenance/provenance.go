@@ -68,6 +68,11 @@ type External struct {
 	Workflow Workflow `json:"workflow"`
 	Service  string   `json:"service"`
 	Version  string   `json:"version"`
+	// Of a submission only.
+	Image       string `json:"image,omitempty"`
+	SubmittedBy string `json:"submittedBy,omitempty"`
+	Origin      string `json:"origin,omitempty"` // observed, asserted
+	Signer      string `json:"signer,omitempty"` // of the builder's own provenance
 }
 
 // Workflow is the file that ran.
@@ -104,7 +109,7 @@ func Of(in Input) Predicate {
 	var p Predicate
 	d := &p.BuildDefinition
 	d.BuildType = BuildType
-	d.ExternalParameters = External{Workflow{in.Repository, in.Workflow, in.Ref}, in.Service, in.Version}
+	d.ExternalParameters = External{Workflow: Workflow{in.Repository, in.Workflow, in.Ref}, Service: in.Service, Version: in.Version}
 	d.InternalParameters = Internal{in.Confined, in.Network, in.Attempt}
 	d.ResolvedDependencies = []Dependency{{URI: "git+" + in.Repository + "@" + in.Ref, Digest: map[string]string{"gitCommit": in.Revision}}}
 	d.ResolvedDependencies = append(d.ResolvedDependencies, in.Materials...)

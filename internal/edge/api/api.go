@@ -50,6 +50,8 @@ type Config struct {
 	Ledger    *ledger.Log
 	Policy    *policy.Policy
 	Delivery  Delivery
+	// Submissions takes in images that were built elsewhere.
+	Submissions Submitter
 }
 
 type server struct{ Config }
@@ -83,6 +85,7 @@ func New(c Config) http.Handler {
 	s.registry(a)
 	s.artifacts(a)
 	s.components(a)
+	s.submissions(a)
 	s.ledgerRoutes(a)
 	s.delivery(a)
 	mux.HandleFunc("GET /api/v1/runs/{run}/jobs/{job}/log", s.log)

@@ -71,6 +71,10 @@ type Admit struct {
 	Verified         []string `json:"verified"` // predicate types with a verified signature on Digest
 	ProvenanceCommit string   `json:"provenance_commit"`
 	Problems         []string `json:"problems"` // what did not verify, in words
+	// Origin is where the evidence about the build comes from: built (by Weir; also ""), observed, asserted. VouchedBy is the
+	// builder that was observed, or who asserts.
+	Origin    string `json:"origin,omitempty"`
+	VouchedBy string `json:"vouched_by,omitempty"`
 }
 
 // Promote is what the gate of an environment looks at.
@@ -93,6 +97,10 @@ type Promote struct {
 	Eligible      []string   `json:"eligible"` // who could approve
 	Approvals     []Approval `json:"approvals"`
 	RememberedBad string     `json:"remembered_bad"` // reason, or empty
+	// Origin and VouchedBy are those of Admit; Accept is what the environment takes besides what Weir built.
+	Origin    string   `json:"origin,omitempty"`
+	VouchedBy string   `json:"vouched_by,omitempty"`
+	Accept    []string `json:"accept,omitempty"`
 }
 
 // Before is an environment that a release must have been healthy in.

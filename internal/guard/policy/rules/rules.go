@@ -24,7 +24,7 @@ func All() map[string][]policy.Rule {
 			rule("artifact.landed", landed), rule("artifact.confined", confined), absolute("artifact.evidence", evidence), absolute("artifact.provenance", provenance),
 		},
 		policy.ActionPromote: {
-			absolute("release.admitted", admitted), rule("release.not_bad", notBad), rule("environment.after", after),
+			absolute("release.admitted", admitted), rule("release.origin", origin), rule("release.not_bad", notBad), rule("environment.after", after),
 			rule("environment.approvals", approvals), rule("environment.freeze", freeze),
 		},
 		// The next step of a rollout that was allowed to start: approvals were
@@ -172,6 +172,8 @@ func landed(_ policy.Input, f policy.Admit) policy.RuleResult {
 	switch {
 	case !f.Landed:
 		return no([]string{"landing"}, nil, "Revision %.12s has not landed on the trunk; only a landed revision's run may produce a release.", f.Revision)
+	case !builtHere(f.Origin):
+		return yes("The image was built elsewhere, for the landed revision %.12s: %s.", f.Revision, vouched(f.Origin, f.VouchedBy))
 	case !f.RunSucceeded:
 		return no([]string{"run"}, []string{"pipeline"}, "Run %s of the landed revision has not succeeded.", f.RunID)
 	}
@@ -180,6 +182,10 @@ func landed(_ policy.Input, f policy.Admit) policy.RuleResult {
 
 func confined(_ policy.Input, f policy.Admit) policy.RuleResult {
 	switch {
+	case !builtHere(f.Origin):
+		r := yes("How it was built is not known here: %s.", vouched(f.Origin, f.VouchedBy))
+		r.Warning = true
+		return r
 	case f.Confined:
 		return yes("The job ran confined.")
 	case f.AllowUnconfined:
@@ -196,6 +202,29 @@ var needed = []struct{ predicate, name string }{
 	{"https://sigstore.dev/cosign/sign/v1", "signature"},
 	{"https://slsa.dev/provenance/v1", "provenance"},
 	{"https://cyclonedx.org/bom", "SBOM"},
+}
+
+// builtHere reports evidence that Weir made itself.
+func builtHere(origin string) bool { return origin == "" || origin == "built" }
+
+// vouched says whose word it is.
+func vouched(origin, by string) string {
+	if origin == "observed" {
+		return "the provenance of the builder " + by + " verified"
+	}
+	return "it is asserted by " + by
+}
+
+// origin lets an environment decide whose word it takes. What Weir built needs no
+// leave.
+func origin(_ policy.Input, f policy.Promote) policy.RuleResult {
+	switch {
+	case builtHere(f.Origin):
+		return yes("Weir built it.")
+	case slices.Contains(f.Accept, f.Origin):
+		return yes("%s accepts it: %s.", f.Environment, vouched(f.Origin, f.VouchedBy))
+	}
+	return no([]string{"accept: [" + f.Origin + "]"}, []string{"a reviewed change of weir.yaml"}, "%s was not built by Weir (%s), and %s does not take that. A change of weir.yaml can say so: accept: [%s] in the environment.", f.Version, vouched(f.Origin, f.VouchedBy), f.Environment, f.Origin)
 }
 
 func evidence(_ policy.Input, f policy.Admit) policy.RuleResult {

@@ -1,0 +1,110 @@
+package e2e
+
+import (
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"weir/internal/edge/api/client"
+)
+
+// external are rules of a repository whose image is built elsewhere.
+func external(image, accept string) string {
+	rules := strings.Replace(tinyRules, "{go: .}", "{external: "+image+"}", 1)
+	return strings.Replace(rules, "  staging: {config: {GREETING: hello staging}}", "  staging: {config: {GREETING: hello staging}, accept: ["+accept+"]}", 1)
+}
+
+func TestAnImageThatWasBuiltElsewhereIsDeployedOnlyWhereItIsAccepted(t *testing.T) {
+	t.Parallel()
+	// Another Weir has built the image.
+	builder := newWorld(t, "")
+	built := builder.released(builder.bootstrap(tiny("elsewhere", "")))
+	builder.serves("production", built.Version)
+	var made []client.Artifact
+	builder.must(builder.as("author").Get(t.Context(), "/artifacts", &made))
+	host := strings.TrimPrefix(builder.url, "http://")
+	image := host + "/" + made[0].Image
+	repository, _, _ := strings.Cut(image, "@")
+
+	secret := builder.dir + "/token"
+	builder.must(os.WriteFile(secret, []byte("x:"+builder.tokens["author"]+"\n"), 0o600))
+	conf := "registries:\n- {host: \"" + host + "\", credentials: file, file: " + secret + ", insecure: true}\n"
+	w := newWorld(t, conf)
+	head := w.bootstrap(map[string]string{"weir.yaml": external(repository, "asserted"), ".github/workflows/ci.yml": tinyWorkflow})
+
+	submit := func(who string, args ...string) string {
+		t.Helper()
+		out, stderr, status := w.cli(who, append([]string{"release", "submit"}, args...)...)
+		if status != 0 {
+			return stderr
+		}
+		return out
+	}
+	for _, c := range []struct{ want, who, image, commit string }{
+		{"release.submit is not among the permissions", "author", image, head},
+		{"names no digest", "maintainer", repository + ":" + made[0].Tag, head},
+		{"has not landed on the trunk", "maintainer", image, strings.Repeat("a", 40)},
+		{"is another repository", "maintainer", host + "/other@" + made[0].Digest, head},
+		{"cannot be pulled", "maintainer", repository + "@sha256:" + strings.Repeat("0", 64), head},
+	} {
+		if got := submit(c.who, c.image, "--commit", c.commit, "--service", "tiny"); !strings.Contains(got, c.want) {
+			t.Errorf("submit %s at %.8s says %q; want %q", c.image, c.commit, got, c.want)
+		}
+	}
+	if got := submit("maintainer", image, "--commit", head, "--service", "tiny"); !strings.Contains(got, "Submitted "+made[0].Digest) {
+		t.Fatal(got)
+	}
+	r := w.released(head)
+	w.serves("staging", r.Version)
+	if got := w.says("staging"); !strings.Contains(got, "elsewhere hello staging") {
+		t.Errorf("staging says %q", got)
+	}
+	var here []client.Artifact
+	w.must(w.as("admin").Get(t.Context(), "/artifacts", &here))
+	if p := w.statement(here[0].ID, "https://slsa.dev/provenance/v1"); !strings.Contains(p, "/asserted-by/maintainer") || !strings.Contains(p, `"origin":"asserted"`) {
+		t.Errorf("the provenance does not say whose word it is: %s", p)
+	}
+	await(t, 30*time.Second, "production to refuse what is only asserted", func() bool {
+		out, _, _ := w.cli("admin", "release", "list")
+		promotions, _, _ := w.cli("admin", "release", "show", r.ID)
+		return strings.Contains(out+promotions, "was not built by Weir (it is asserted by maintainer), and production does not take that")
+	})
+	if got := submit("maintainer", image, "--commit", head, "--service", "tiny"); !strings.Contains(got, "Submitted") {
+		t.Errorf("the same submission again: %s", got)
+	}
+}
+
+func TestABuildersOwnProvenanceIsObserved(t *testing.T) {
+	t.Parallel()
+	builder := newWorld(t, "")
+	files := tiny("observed", "")
+	built := builder.released(builder.bootstrap(files))
+	builder.serves("production", built.Version)
+	var made []client.Artifact
+	builder.must(builder.as("author").Get(t.Context(), "/artifacts", &made))
+	host := strings.TrimPrefix(builder.url, "http://")
+	repository := host + "/" + strings.SplitN(made[0].Image, "@", 2)[0]
+	secret := builder.dir + "/token"
+	builder.must(os.WriteFile(secret, []byte("x:"+builder.tokens["author"]+"\n"), 0o600))
+	w := newWorld(t, "registries:\n- {host: \""+host+"\", credentials: file, file: "+secret+", insecure: true, trusted_root: "+builder.data+"/trusted_root.json, identity_prefix: \"https://weir.internal/\"}\n")
+
+	rules := strings.Replace(external(repository, "observed"), "after: {staging", "accept: [observed]\n    after: {staging", 1)
+	head := w.bootstrap(map[string]string{"weir.yaml": rules, ".github/workflows/ci.yml": tinyWorkflow})
+	if out, stderr, status := w.cli("maintainer", "release", "submit", repository+"@"+made[0].Digest, "--commit", head, "--service", "tiny"); status != 0 {
+		t.Fatal(out, stderr)
+	}
+	r := w.released(head)
+	w.serves("production", r.Version)
+	if got := w.says("production"); !strings.Contains(got, "observed hello production") {
+		t.Errorf("production says %q", got)
+	}
+	var here []client.Artifact
+	w.must(w.as("admin").Get(t.Context(), "/artifacts", &here))
+	p := w.statement(here[0].ID, "https://slsa.dev/provenance/v1")
+	for _, want := range []string{`"origin":"observed"`, "https://weir.internal/builders/embedded/v1", built.Revision, head} {
+		if !strings.Contains(p, want) {
+			t.Errorf("the provenance does not say %s: %s", want, p)
+		}
+	}
+}
