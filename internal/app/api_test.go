@@ -98,7 +98,7 @@ func send(t *testing.T, method, url, token, body string, headers ...string) (int
 
 // bodies are the least that each operation takes.
 var bodies = map[string]string{
-	"create-agent-token": `{"name":"x"}`, "create-user": `{"name":"x"}`, "set-roles": `{"roles":[]}`, "create-token": `{"user":"admin","hours":1}`, "create-repository": `{"name":"x"}`,
+	"submit-image": `{"image":"x/y@sha256:0","commit":"x","service":"x"}`, "create-agent-token": `{"name":"x"}`, "create-user": `{"name":"x"}`, "set-roles": `{"roles":[]}`, "create-token": `{"user":"admin","hours":1}`, "create-repository": `{"name":"x"}`,
 	"open-change": `{"branch":"x"}`, "review-change": `{"verdict":"approve"}`, "cancel-run": `{}`, "lint": `{"files":{}}`,
 	"approve-release": `{"environment":"production","verdict":"approve"}`, "pause-rollout": `{}`, "resume-rollout": `{}`, "promote-rollout": `{"reason":"x"}`, "rollback": `{}`,
 	"rotate-keys": `{"reason":"x"}`, "revoke-keys": `{"since":"2026-01-02T03:04:05Z","reason":"x"}`,

@@ -24,8 +24,8 @@ func All() map[string][]policy.Rule {
 			rule("artifact.landed", landed), rule("artifact.confined", confined), absolute("artifact.evidence", evidence), absolute("artifact.provenance", provenance),
 		},
 		policy.ActionPromote: {
-			absolute("release.admitted", admitted), rule("release.origin", origin), rule("release.not_bad", notBad), rule("environment.after", after),
-			rule("environment.approvals", approvals), rule("environment.freeze", freeze),
+			absolute("release.admitted", admitted), rule("release.not_bad", notBad), rule("environment.after", after),
+			rule("environment.approvals", approvals), rule("environment.freeze", freeze), rule("release.origin", origin),
 		},
 		// The next step of a rollout that was allowed to start: approvals were
 		// used by its start, so only what may have changed since is asked again.
