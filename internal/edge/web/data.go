@@ -492,6 +492,7 @@ type Artifact struct {
 	Referrers []Referrer
 	Decisions []Decision
 	Where     []Where
+	Kept      Keeping
 	Verify    string // the command
 	// Components is what it is made of, by name, from its signed SBOM; Changes
 	// is what differs from the artifact before it, whose tag is Since.
@@ -503,7 +504,7 @@ type Artifact struct {
 }
 
 // Component is a library or a file inside an artifact.
-type Component struct{ Kind, Name, Version string }
+type Component struct{ Kind, Name, Version, Licence string }
 
 // ComponentChange is a component that was added (no From), removed (no To) or
 // moved to another version.
@@ -538,6 +539,15 @@ type Evidence struct {
 type Referrer struct {
 	Digest, Type string
 	Size         int64
+}
+
+// Keeping says whether an artifact's image stays in the registry.
+type Keeping struct {
+	Known   bool
+	Stays   bool
+	Why     []string // each reason to keep it, or the rules by which it goes
+	Hold    string   // why somebody holds it
+	Damaged int      // of its blobs
 }
 
 // Where is an environment that an artifact runs in.

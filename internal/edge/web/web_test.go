@@ -95,7 +95,7 @@ func TestPagesReadWithoutScript(t *testing.T) {
 		"/runs/run_1":             {"Move to Go 1.26.8", "1 error in integration 2/3", "--- FAIL: TestWebhook_ReplayWindow", "What it waits for"},
 		"/rollouts/rollout_live":  {"Baking at 25%", "No regression seen.", "0.12 of 1", "Roll back now", "Why now", "View as table"},
 		"/changes/change_1":       {"One rule blocks this change", "Can help: ines and kofi"},
-		"/artifacts/artifact_1":   {"weir verify localhost:7400", "Provenance", "release.promote", "Components", "6 of 7 links verified now", "Does not hold", "No admission is signed.", "The chain does not hold", "3 components differ", "v0.46.0 to v0.47.0", "removed, was v0.38.0", "added, v0.31.0"},
+		"/artifacts/artifact_1":   {"weir verify localhost:7400", "Provenance", "release.promote", "Components", "6 of 7 links verified now", "Does not hold", "No admission is signed.", "The chain does not hold", "it runs in staging of checkout", "audit of 2026", "BSD-3-Clause", "3 components differ", "v0.46.0 to v0.47.0", "removed, was v0.38.0", "added, v0.31.0"},
 		"/audit?entry=entry_c":    {"Inclusion proof", "48,219 entries", "weir.entry/v1"},
 		"/jump?q=checkout":        {"2 matches for"},
 		"/changes":                {"Reserve stock atomically"},

@@ -94,6 +94,7 @@ func (d *Data) Artifact(ctx context.Context, id string) (web.Artifact, error) {
 	if err := d.made(ctx, a.Artifact, &v); err != nil {
 		return v, err
 	}
+	v.Kept = d.keeping(ctx, a.Artifact)
 	decisions, err := d.Policy.Decisions(ctx, a.Digest)
 	if err != nil {
 		return v, err
@@ -215,7 +216,7 @@ func (d *Data) made(ctx context.Context, a artifact.Artifact, v *web.Artifact) e
 		return err
 	}
 	for _, c := range now {
-		v.Components = append(v.Components, web.Component{Kind: c.Kind, Name: c.Name, Version: c.Version})
+		v.Components = append(v.Components, web.Component{Kind: c.Kind, Name: c.Name, Version: c.Version, Licence: c.Licence})
 	}
 	id, err := d.Config.Artifact.Before(ctx, a)
 	if fault.Is(err, fault.NotFound) {
@@ -274,4 +275,22 @@ func linkStatus(l artifact.Link) web.Status {
 		return web.Status{Kind: "bad", Word: "Does not hold"}
 	}
 	return web.Status{Kind: "off", Word: "None"}
+}
+
+// keeping tells what retention says of an artifact's image. Who may not look at
+// the registry's contents is not told.
+func (d *Data) keeping(ctx context.Context, a artifact.Artifact) web.Keeping {
+	if d.Custodian == nil {
+		return web.Keeping{}
+	}
+	all, err := d.Custodian.Contents(ctx, a.Repository)
+	if err != nil {
+		return web.Keeping{}
+	}
+	for _, k := range all {
+		if k.Stored.Digest == a.Digest {
+			return web.Keeping{Known: true, Stays: k.Keep, Why: k.Why, Hold: k.Hold, Damaged: len(k.Damaged)}
+		}
+	}
+	return web.Keeping{}
 }

@@ -45,6 +45,8 @@ type Config struct {
 	Policy    *policy.Policy
 	Deploy    *deploy.Service
 	Control   control.Service
+	// Custodian knows what the registry keeps; nil is not asked.
+	Custodian artifact.Custodian
 	// Trust is the trusted root as it is now.
 	Trust func() evidence.TrustedRoot
 	// Running is what a target reports of an environment now; nil if it does not answer.

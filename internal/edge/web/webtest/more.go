@@ -89,9 +89,10 @@ func (d *Data) Artifact(_ context.Context, id string) (web.Artifact, error) {
 		Referrers: []web.Referrer{{Digest: strings.Replace(digest, "9f2c", "a41f", 1), Type: "application/vnd.dev.sigstore.bundle.v0.3+json", Size: 5210}},
 		Decisions: []web.Decision{{ID: "decision_1", Action: "release.promote", Allow: true, At: now.Add(-12 * time.Minute), Rules: []web.Rule{{Name: "approvals", Message: "1 of 1 approvals by people who did not write it.", Source: "weir.yaml of main, environments.production.approvals", Allow: true}}},
 			{ID: "decision_0", Action: "artifact.admit", Allow: false, At: now.Add(-3 * time.Hour), Rules: []web.Rule{{Name: "landed", Message: d.name("The revision has not landed."), Source: "built in", Missing: []string{"a landing of c07d9e2"}}}}},
-		Components: []web.Component{{Kind: "library", Name: d.name("golang.org/x/net"), Version: "v0.47.0"}, {Kind: "library", Name: "golang.org/x/text", Version: "v0.31.0"}, {Kind: "library", Name: "std", Version: "1.26.8"}},
+		Components: []web.Component{{Kind: "library", Name: d.name("golang.org/x/net"), Version: "v0.47.0", Licence: "BSD-3-Clause"}, {Kind: "library", Name: "golang.org/x/text", Version: "v0.31.0"}, {Kind: "library", Name: "std", Version: "1.26.8"}},
 		Changes:    []web.ComponentChange{{Kind: "library", Name: d.name("golang.org/x/net"), From: "v0.46.0", To: "v0.47.0"}, {Kind: "library", Name: "golang.org/x/sys", From: "v0.38.0"}, {Kind: "library", Name: "golang.org/x/text", To: "v0.31.0"}},
 		Since:      "1.0.0-0f3e1c2",
+		Kept:       web.Keeping{Known: true, Stays: true, Why: []string{d.name("it runs in staging of checkout"), "it is one of the 20 newest releases"}, Hold: d.name("audit of 2026"), Damaged: 1},
 		Where:      []web.Where{{Environment: "production", State: st("run", "Rolling out"), Note: "25% of the traffic", Href: "/rollouts/rollout_live"}, {Environment: "staging", State: st("ok", "Healthy"), Note: "for 3 h"}},
 	}, nil
 }
