@@ -81,8 +81,11 @@ type JobPlan struct {
 	MaxParallel     int               `json:"max_parallel,omitempty"`
 	ContinueOnError bool              `json:"continue_on_error,omitempty"`
 	TimeoutMinutes  float64           `json:"timeout_minutes,omitempty"`
-	Line            int               `json:"line,omitempty"`
-	Build           *Build            `json:"build,omitempty"` // set on a release job
+	// CancelTimeoutMinutes is how long it may clean up after it was cancelled; 0 is the runner's own choice.
+	CancelTimeoutMinutes float64 `json:"cancel_timeout_minutes,omitempty"`
+
+	Line  int    `json:"line,omitempty"`
+	Build *Build `json:"build,omitempty"` // set on a release job
 
 	Always         bool                 `json:"always,omitempty"` // its if: asks always() or cancelled(): cancelling does not stop it
 	Group          *Group               `json:"group,omitempty"`

@@ -155,6 +155,7 @@ func (m *maker) job(s *spec.Job) []pipeline.JobPlan {
 		}
 		j.Outputs, j.Env = raw(s.Outputs), raw(s.Env)
 		j.TimeoutMinutes = m.number(s.Timeout, DefaultTimeout, "timeout-minutes", env)
+		j.CancelTimeoutMinutes = m.number(s.CancelTimeout, 0, "cancel-timeout-minutes", env)
 		if e := s.Environment; e != nil {
 			j.Environment, j.EnvironmentURL = e.Name.Value, e.URL.Value
 		}

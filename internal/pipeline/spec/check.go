@@ -35,7 +35,7 @@ func (c *checker) workflow(a *actionlint.Workflow) *Workflow {
 
 func (c *checker) job(a *actionlint.Job) Job {
 	j := Job{ID: a.ID.Value, Name: c.text(a.Name), If: c.cond(a.If), Env: c.env(a.Env), Defaults: c.defaults(a.Defaults), Pos: pos(a.ID.Pos),
-		ContinueOnError: c.flag(a.ContinueOnError), Timeout: c.float(a.TimeoutMinutes)}
+		ContinueOnError: c.flag(a.ContinueOnError), Timeout: c.float(a.TimeoutMinutes), CancelTimeout: c.cancelTimeout(a.ID.Value)}
 	c.permissions(a.Permissions)
 	if strings.HasPrefix(strings.ToLower(j.ID), "release-") {
 		c.errorf(j.Pos, "the job id %q begins with release-, which Weir keeps for the jobs that build releases. Choose another id", j.ID)

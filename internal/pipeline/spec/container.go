@@ -1,6 +1,7 @@
 package spec
 
 import (
+	"strconv"
 	"strings"
 
 	"github.com/rhysd/actionlint"
@@ -16,26 +17,60 @@ type containerLists struct {
 	Volumes []yaml.Node `yaml:"volumes"`
 }
 
-// lists finds those of a job's container, or of its service.
-func (c *checker) lists(job, service string) (l containerLists) {
-	if c.written == nil {
-		var file struct {
-			Jobs map[string]struct {
-				Container yaml.Node            `yaml:"container"`
-				Services  map[string]yaml.Node `yaml:"services"`
-			} `yaml:"jobs"`
-		}
-		c.written = map[[2]string]*yaml.Node{}
-		if err := yaml.Unmarshal(c.content, &file); err != nil {
-			return l // it was refused already
-		}
-		for id, j := range file.Jobs {
-			c.written[[2]string{strings.ToLower(id), ""}] = &j.Container
-			for name, n := range j.Services {
-				c.written[[2]string{strings.ToLower(id), strings.ToLower(name)}] = &n
-			}
+// read reads from the file what actionlint does not give, once.
+func (c *checker) read() {
+	if c.written != nil {
+		return
+	}
+	var file struct {
+		Jobs map[string]struct {
+			Container yaml.Node            `yaml:"container"`
+			Services  map[string]yaml.Node `yaml:"services"`
+			Cancel    yaml.Node            `yaml:"cancel-timeout-minutes"`
+		} `yaml:"jobs"`
+	}
+	c.written = map[[2]string]*yaml.Node{}
+	if err := yaml.Unmarshal(c.content, &file); err != nil {
+		return // it was refused already
+	}
+	for id, j := range file.Jobs {
+		id = strings.ToLower(id)
+		c.written[[2]string{id, ""}] = &j.Container
+		c.written[[2]string{id, cancelKey}] = &j.Cancel
+		for name, n := range j.Services {
+			c.written[[2]string{id, strings.ToLower(name)}] = &n
 		}
 	}
+}
+
+// cancelKey is no name that a service could have.
+const cancelKey = "cancel-timeout-minutes\x00"
+
+// cancelTimeout is how long a job may clean up after it was cancelled; actionlint does not know the key.
+func (c *checker) cancelTimeout(job string) Amount {
+	c.read()
+	n := c.written[[2]string{strings.ToLower(job), cancelKey}]
+	if n == nil || n.Kind == 0 {
+		return Amount{}
+	}
+	if n.Kind == yaml.AliasNode && n.Alias != nil {
+		n = n.Alias
+	}
+	t := c.text(&actionlint.String{Value: n.Value, Pos: &actionlint.Pos{Line: n.Line, Col: n.Column}})
+	if strings.Contains(n.Value, "${{") {
+		return Amount{Set: true, Expr: t}
+	}
+	v, err := strconv.ParseFloat(n.Value, 64)
+	if err != nil || !(v > 0 && v < 1e6) {
+		c.errorf(t.Pos, "cancel-timeout-minutes is %q; write a number above 0", n.Value)
+		return Amount{}
+	}
+	return Amount{Set: true, Value: v}
+}
+
+// lists finds those of a job's container, or of its service.
+func (c *checker) lists(job, service string) (l containerLists) {
+	c.read()
 	if n := c.written[[2]string{strings.ToLower(job), strings.ToLower(service)}]; n != nil {
 		_ = n.Decode(&l) // an image alone has no lists
 	}

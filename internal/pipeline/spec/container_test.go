@@ -60,3 +60,14 @@ jobs:
 		}
 	}
 }
+
+func TestCancelTimeoutIsReadAndChecked(t *testing.T) {
+	const file = "on: push\njobs:\n  a:\n    runs-on: ubuntu-latest\n    cancel-timeout-minutes: X\n    steps: [{run: 'true'}]\n"
+	w, diags := spec.Parse("ci.yml", []byte(strings.Replace(file, "X", "7.5", 1)))
+	if w == nil || w.Jobs[0].CancelTimeout.Value != 7.5 || len(diags) > 0 {
+		t.Errorf("%+v %v", w, diags)
+	}
+	if w, diags := spec.Parse("ci.yml", []byte(strings.Replace(file, "X", "soon", 1))); w != nil || !strings.Contains(diags[0].Message, `cancel-timeout-minutes is "soon"`) {
+		t.Errorf("%v", diags)
+	}
+}

@@ -125,6 +125,7 @@ type Job struct {
 	MaxParallel     Amount
 	ContinueOnError Flag
 	Timeout         Amount
+	CancelTimeout   Amount // cancel-timeout-minutes
 	Concurrency     *Concurrency
 	Environment     *Environment
 	Container       *Container

@@ -36,8 +36,19 @@ type stage struct {
 
 var defaultStages = []stage{{syscall.SIGINT, 7500 * time.Millisecond}, {syscall.SIGTERM, 2500 * time.Millisecond}}
 
-// tidyTime is how long the steps that clean up may take.
-const tidyTime = 5 * time.Minute
+// tidyTime is how long the steps that clean up may take, unless the job says otherwise (cancel-timeout-minutes); no job may say more
+// than mostTidy.
+const (
+	tidyTime = 5 * time.Minute
+	mostTidy = 60 * time.Minute
+)
+
+func (j *job) tidyTime() time.Duration {
+	if n := j.Plan.CancelTimeoutMinutes; n > 0 {
+		return min(time.Duration(n*float64(time.Minute)), mostTidy)
+	}
+	return tidyTime
+}
 
 // phase is the context of the next step: the job's, or once that has ended the one of cleaning up.
 func (j *job) phase(soft context.Context) context.Context {
@@ -46,7 +57,7 @@ func (j *job) phase(soft context.Context) context.Context {
 	}
 	if j.stopping == nil {
 		j.stopping = context.Cause(soft)
-		ctx, cancel := context.WithTimeoutCause(j.hard, tidyTime, errTidied)
+		ctx, cancel := context.WithTimeoutCause(j.hard, j.tidyTime(), errTidied)
 		context.AfterFunc(j.hard, cancel)
 		j.tidy = ctx
 	}
