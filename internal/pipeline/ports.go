@@ -106,6 +106,7 @@ type Output struct {
 	Name              string
 	Confined          bool
 	Network           string
+	Unenforced        []string   // limits that the machine could not hold the job to
 	Materials         []Material // what went in besides the revision, as far as the runner saw it
 	Started, Finished time.Time
 }

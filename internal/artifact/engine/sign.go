@@ -157,11 +157,35 @@ func (e *Engine) provenance(ctx context.Context, i artifact.Intake, s artifact.S
 			materials = append(materials, provenance.Dependency{URI: m.URI + "@" + m.Digest, Digest: map[string]string{alg: hex}})
 		}
 	}
+	materials = append(materials, containers(run)...)
 	return provenance.Of(provenance.Input{
 		Issuer: e.Signer.Issuer(), Repository: e.source(s), Ref: run.Ref, Revision: o.Revision, Workflow: run.Workflow, Service: o.Service, Version: o.Version,
-		RunID: string(o.RunID), JobID: string(o.JobID), Attempt: o.Attempt, Confined: o.Confined, Network: o.Network, OutputDigest: string(i.Stored), Materials: materials,
+		RunID: string(o.RunID), JobID: string(o.JobID), Attempt: o.Attempt, Confined: o.Confined, Network: o.Network, Unenforced: o.Unenforced, OutputDigest: string(i.Stored), Materials: materials,
 		Started: o.Started, Finished: o.Finished,
 	}), nil
+}
+
+// containers are the images that jobs of the run were made of, services included: what they made or said went into the release.
+func containers(run pipeline.Run) (all []provenance.Dependency) {
+	seen := map[string]bool{}
+	for i := range run.Jobs {
+		a := run.Jobs[i].Current()
+		if a == nil || a.State != pipeline.Success {
+			continue
+		}
+		for _, img := range a.Images {
+			alg, hex, ok := strings.Cut(img.Digest, ":")
+			uri := "oci://weir/" + img.Name + "@" + img.Digest
+			if !ok || seen[uri] || strings.Contains(img.Name, " ") { // one that was built for the job is no dependency by name
+				continue
+			}
+			if seen[uri] = true; strings.Contains(img.Name, "@") {
+				uri = "oci://weir/" + img.Name
+			}
+			all = append(all, provenance.Dependency{Name: img.Use, URI: uri, Digest: map[string]string{alg: hex}})
+		}
+	}
+	return all
 }
 
 // TestResults is in-toto's test-result predicate, v0.1.

@@ -37,6 +37,7 @@ type Input struct {
 	Attempt           int
 	Confined          bool         // the job could not reach the control plane
 	Network           string       // what the job could reach: egress, none or host
+	Unenforced        []string     // limits that the machine could not hold the job to
 	OutputDigest      string       // of the bytes the job handed in
 	Materials         []Dependency // what went in besides the revision: base images
 	Started, Finished time.Time
@@ -87,6 +88,8 @@ type Internal struct {
 	Confined bool   `json:"confined"`
 	Network  string `json:"network"`
 	Attempt  int    `json:"attempt"`
+	// Unenforced are limits that the machine of the job could not hold it to: memory, cpu, processes.
+	Unenforced []string `json:"unenforced,omitempty"`
 }
 
 // Dependency is something that went in, or came out beside the artifact.
@@ -110,7 +113,7 @@ func Of(in Input) Predicate {
 	d := &p.BuildDefinition
 	d.BuildType = BuildType
 	d.ExternalParameters = External{Workflow: Workflow{in.Repository, in.Workflow, in.Ref}, Service: in.Service, Version: in.Version}
-	d.InternalParameters = Internal{in.Confined, in.Network, in.Attempt}
+	d.InternalParameters = Internal{in.Confined, in.Network, in.Attempt, in.Unenforced}
 	d.ResolvedDependencies = []Dependency{{URI: "git+" + in.Repository + "@" + in.Ref, Digest: map[string]string{"gitCommit": in.Revision}}}
 	d.ResolvedDependencies = append(d.ResolvedDependencies, in.Materials...)
 	r := &p.RunDetails

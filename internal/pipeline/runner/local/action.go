@@ -207,7 +207,7 @@ func (j *job) output(started time.Time) pipeline.Output {
 	b, res := j.Plan.Build, j.result()
 	return pipeline.Output{RunID: j.RunID, JobID: j.JobID, Attempt: j.Attempt, RepositoryID: j.RepositoryID, Revision: j.Revision,
 		Service: b.Service, ServiceID: b.ServiceID, Version: b.Version, Name: path.Base(filepath.ToSlash(b.Output)),
-		Confined: res.Confined, Network: res.Network, Materials: j.materials, Started: started.UTC(), Finished: time.Now().UTC()}
+		Confined: res.Confined, Network: res.Network, Unenforced: res.Unenforced, Materials: j.materials, Started: started.UTC(), Finished: time.Now().UTC()}
 }
 
 func failureFault(sentence string, args ...any) error {
