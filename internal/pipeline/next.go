@@ -430,7 +430,7 @@ func (r Run) Finish(now time.Time, id JobID, attempt int, epoch int64, res Resul
 	}
 	a.State, a.Reason, a.Finished = res.State, reason, now
 	a.Steps, a.Annotations, a.Summary, a.Confined, a.Network = res.Steps, res.Annotations, res.Summary, res.Confined, res.Network
-	a.Unenforced, a.Images = res.Unenforced, res.Images
+	a.Unenforced, a.Images, a.Caches = res.Unenforced, res.Images, res.Caches
 	j.set(now, res.State, reason)
 	j.Outputs = res.Outputs
 	return r, true

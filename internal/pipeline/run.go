@@ -114,6 +114,7 @@ type Attempt struct {
 	Network           string   // egress, none or host
 	Unenforced        []string // limits that its machine could not hold it to: memory, cpu, processes
 	Images            []Image
+	Caches            []CacheUse
 	Steps             []Step
 	Annotations       []Annotation
 	Summary           string // what the steps wrote to GITHUB_STEP_SUMMARY
@@ -172,6 +173,16 @@ type Result struct {
 	Network     string
 	Unenforced  []string // limits that the machine could not hold it to
 	Images      []Image  // that its containers were made of
+	Caches      []CacheUse
+}
+
+// CacheUse is one time that a job asked for a cache entry, or kept one.
+type CacheUse struct {
+	Key      string `json:"key"`
+	Found    string `json:"found,omitempty"` // the key of the entry that it got; "" is a miss
+	Kept     bool   `json:"kept,omitempty"`  // it kept an entry rather than ask for one
+	Restored int64  `json:"restored,omitempty"`
+	Saved    int64  `json:"saved,omitempty"`
 }
 
 // Image is what a container of a job was made of.

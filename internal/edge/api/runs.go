@@ -56,6 +56,7 @@ type Attempt struct {
 	Network     string                `json:"network"`
 	Unenforced  []string              `json:"unenforced,omitempty"`
 	Images      []pipeline.Image      `json:"images,omitempty"`
+	Caches      []pipeline.CacheUse   `json:"caches,omitempty"`
 	Started     time.Time             `json:"started"`
 	Finished    time.Time             `json:"finished,omitzero"`
 	Steps       []pipeline.Step       `json:"steps,omitempty"`
@@ -81,7 +82,7 @@ func runOf(r pipeline.Run) Run {
 			w.Needs = r.Plan.Jobs[i].Needs
 		}
 		for _, a := range j.Attempts {
-			w.Attempts = append(w.Attempts, Attempt{a.Number, string(a.State), a.Reason, a.Confined, a.Network, a.Unenforced, a.Images, a.Started, a.Finished, a.Steps, a.Annotations, a.Summary})
+			w.Attempts = append(w.Attempts, Attempt{a.Number, string(a.State), a.Reason, a.Confined, a.Network, a.Unenforced, a.Images, a.Caches, a.Started, a.Finished, a.Steps, a.Annotations, a.Summary})
 		}
 		out.Jobs = append(out.Jobs, w)
 	}

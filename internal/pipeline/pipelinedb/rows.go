@@ -99,10 +99,11 @@ type detail struct {
 	Summary     string                `json:"summary,omitempty"`
 	Unenforced  []string              `json:"unenforced,omitempty"`
 	Images      []pipeline.Image      `json:"images,omitempty"`
+	Caches      []pipeline.CacheUse   `json:"caches,omitempty"`
 }
 
 func saveAttempt(ctx context.Context, tx *db.Tx, r *pipeline.Run, job pipeline.JobID, a *pipeline.Attempt) error {
-	d, err := json.Marshal(detail{a.Steps, a.Annotations, a.Summary, a.Unenforced, a.Images})
+	d, err := json.Marshal(detail{a.Steps, a.Annotations, a.Summary, a.Unenforced, a.Images, a.Caches})
 	if err != nil {
 		return err
 	}
@@ -153,7 +154,7 @@ func loadJobs(ctx context.Context, q db.Querier, r *pipeline.Run) error {
 			return struct{}{}, err
 		}
 		a.Confined, a.Steps, a.Annotations, a.Summary = confined != 0, d.Steps, d.Annotations, d.Summary
-		a.Unenforced, a.Images = d.Unenforced, d.Images
+		a.Unenforced, a.Images, a.Caches = d.Unenforced, d.Images, d.Caches
 		a.Started, a.Finished = db.Time(started), db.Time(finished)
 		if i, ok := index[job]; ok {
 			r.Jobs[i].Attempts = append(r.Jobs[i].Attempts, a)

@@ -23,7 +23,7 @@ import (
 type job struct {
 	runner.Job
 	runner     *Runner
-	host       runner.Host
+	host       *bookkeeper
 	log        *logs.Writer
 	dir        string // what the sandbox may write
 	root       *os.Root
@@ -58,7 +58,7 @@ type job struct {
 }
 
 func newJob(r *Runner, rj runner.Job, h runner.Host, log *logs.Writer, dir string, root *os.Root) *job {
-	j := &job{Job: rj, runner: r, host: h, log: log, dir: dir, root: root, env: map[string]string{}, fetched: map[string]string{}, top: frame{outcomes: expr.NewObject()}}
+	j := &job{Job: rj, runner: r, host: &bookkeeper{Host: h}, log: log, dir: dir, root: root, env: map[string]string{}, fetched: map[string]string{}, top: frame{outcomes: expr.NewObject()}}
 	j.commands.Open = j.matchers
 	return j
 }
@@ -75,7 +75,7 @@ func (j *job) close() {
 
 func (j *job) result() pipeline.Result {
 	res := pipeline.Result{State: pipeline.Success, Reason: j.reason, Outputs: j.outputs, Steps: j.steps, Annotations: j.commands.Notes, Summary: j.summary.String(),
-		Confined: !j.runner.cfg.Unconfined, Network: string(j.runner.cfg.Network), Unenforced: j.soft, Images: j.group.used()}
+		Confined: !j.runner.cfg.Unconfined, Network: string(j.runner.cfg.Network), Unenforced: j.soft, Images: j.group.used(), Caches: j.host.used()}
 	if j.runner.cfg.Unconfined {
 		res.Network = string(confine.Host)
 	}

@@ -181,6 +181,7 @@ func TestArtifactsAndCachesTravel(t *testing.T) {
 	)
 	res, log := runnertest.Attempt(t, r, h, j)
 	want(t, res, log, pipeline.Success, "uploaded artifact d with 2 files", "nothing was uploaded", "no cache entry", "saved cache k-")
+	first := res
 	j2 := runnertest.Steps()
 	j2.JobID = "job_2"
 	j2.Plan.Steps = []pipeline.StepPlan{
@@ -192,6 +193,12 @@ func TestArtifactsAndCachesTravel(t *testing.T) {
 	}
 	res, log = runnertest.Attempt(t, r, h, j2)
 	want(t, res, log, pipeline.Failure, "|a\n", "|b\n", "|cached\n", "hit=false", `no artifact named "missing"`)
+	if len(first.Caches) != 2 || first.Caches[0].Found != "" || !first.Caches[1].Kept || first.Caches[1].Saved == 0 {
+		t.Errorf("caches of the first job %+v; want a miss and what was kept", first.Caches)
+	}
+	if len(res.Caches) == 0 || res.Caches[0].Key != "k-other" || !strings.HasPrefix(res.Caches[0].Found, "k-") || res.Caches[0].Restored == 0 {
+		t.Errorf("caches of the second job %+v; want what it got", res.Caches)
+	}
 }
 
 func TestReleaseHandsOverItsOutput(t *testing.T) {
