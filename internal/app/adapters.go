@@ -119,7 +119,7 @@ func specOf(id, repository string, s catalog.Declared) artifact.Spec {
 	}
 	b := s.Artifact.Build
 	return artifact.Spec{ServiceID: id, Service: s.Name, RepositoryName: repository, Path: s.Path, Go: b.Go, Static: b.Static, Node: b.Node, Layout: b.Layout, Make: b.Run, From: b.From,
-		Dockerfile: b.Dockerfile, Context: b.Context, Target: b.Target, External: b.External, Command: command, ConfigDigest: s.ConfigDigest()}
+		Dockerfile: b.Dockerfile, Context: b.Context, Target: b.Target, External: b.External, Copies: s.Artifact.Copies, Command: command, ConfigDigest: s.ConfigDigest()}
 }
 
 // commits is the source layer as the artifact layer needs it.

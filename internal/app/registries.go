@@ -69,7 +69,7 @@ func (r ExternalRegistry) options(ctx context.Context) []remote.Option {
 	case "none":
 		return append(out, remote.WithAuth(authn.Anonymous))
 	case "ecr":
-		return append(out, remote.WithAuthFromKeychain(authn.NewKeychainFromHelper(ecr.NewECRHelper())))
+		return append(out, remote.WithAuthFromKeychain(ecrKeychain()))
 	case "file":
 		return append(out, remote.WithAuthFromKeychain(fileKeychain(r.File)))
 	}
@@ -104,3 +104,6 @@ func basic(token string) authn.Authenticator { return &authn.Basic{Username: "we
 func (s *System) versions() build.Planner {
 	return build.Planner{Catalog: specs{s.catalog}, Source: commits{s.source, s.git}, Versions: artifactdb.Versions{DB: s.db}}
 }
+
+// ecrKeychain asks AWS for tokens.
+func ecrKeychain() authn.Keychain { return authn.NewKeychainFromHelper(ecr.NewECRHelper()) }

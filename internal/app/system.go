@@ -304,7 +304,7 @@ func (s *System) openArtifact(ctx context.Context) error {
 		return err
 	}
 	s.add(&artifactengine.Engine{DB: s.db, Store: s.artifactRows(), Bytes: bytes, Images: s.registry, Signer: s.evidence, Catalog: specs{s.catalog},
-		Source: commits{s.source, s.git}, Runs: runs{s.pipeline}, Checks: checks{s.source}, Gate: admission{s}, Dir: "", ModuleCaches: s.moduleCaches, Sweep: s.registry.Sweep, Holder: s.data.holder()})
+		Source: commits{s.source, s.git}, Runs: runs{s.pipeline}, Checks: checks{s.source}, Gate: admission{s}, Copies: copies{s}, Dir: "", ModuleCaches: s.moduleCaches, Sweep: s.registry.Sweep, Holder: s.data.holder()})
 	index := &componentdb.Index{DB: s.db, Journal: s.journal, Components: s.artifact.Components, Holder: s.data.holder()}
 	s.artifact.Search(index)
 	s.add(index)

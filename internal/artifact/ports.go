@@ -58,6 +58,7 @@ type Spec struct {
 	Context        string   // folder that it may copy from, relative to Path
 	Target         string   // stage of it; "" is the last
 	External       string   // repository of images that are built elsewhere
+	Copies         []string // repositories in other registries that admitted images are copied to
 	Command        []string // arguments after the binary
 	ConfigDigest   string   // of what the environments give the service
 }
@@ -114,6 +115,12 @@ type AdmitRequest struct {
 // Gate is policy. It looks at the evidence about the digest and the revision.
 type Gate interface {
 	Admit(ctx context.Context, r AdmitRequest) (decisionID string, allow bool, blocks []Block, err error)
+}
+
+// Copies brings images to other registries, with what refers to them, and
+// verifies that they arrived. Doing it again changes nothing.
+type Copies interface {
+	Copy(ctx context.Context, repository, digest, tag string, to []string) error
 }
 
 // Images is the registry, as the engine uses it.

@@ -54,9 +54,10 @@ type Pipeline struct {
 
 // Artifact says what is built.
 type Artifact struct {
-	Build   Build  `yaml:"build" doc:"How the artifact is made. Exactly one kind."`
-	Version string `yaml:"version" doc:"How versions are found: semver counts up from git tags by conventional commits." enum:"semver" default:"semver"`
-	Keep    Keep   `yaml:"keep" doc:"How long artifacts are kept; the longer of both wins."`
+	Build   Build    `yaml:"build" doc:"How the artifact is made. Exactly one kind."`
+	Version string   `yaml:"version" doc:"How versions are found: semver counts up from git tags by conventional commits." enum:"semver" default:"semver"`
+	Copies  []string `yaml:"copies" doc:"Repositories in other registries that every admitted image is copied to by its digest, with all evidence, before it is deployed anywhere, such as 123456789012.dkr.ecr.eu-west-1.amazonaws.com/shop. The server's configuration names the registries."`
+	Keep    Keep     `yaml:"keep" doc:"How long artifacts are kept; the longer of both wins."`
 }
 
 // Build names one kind of build.

@@ -145,6 +145,14 @@ func (p *parser) service(at, name string, s Service) Declared {
 	s.Artifact.Keep.AtLeastReleases = cmpOr(s.Artifact.Keep.AtLeastReleases, 10)
 	s.Artifact.Keep.AtLeastDays = cmpOr(s.Artifact.Keep.AtLeastDays, 400)
 	p.build(key("artifact.build"), s.Artifact.Build)
+	if len(s.Artifact.Copies) > 8 {
+		p.at(key("artifact.copies"), "an image is copied to at most 8 repositories, not %d", len(s.Artifact.Copies))
+	}
+	for _, c := range s.Artifact.Copies {
+		if !repositoryRe.MatchString(c) {
+			p.at(key("artifact.copies"), "%q is not a repository in a registry; write it without a tag, such as ghcr.io/acme/shop", c)
+		}
+	}
 	if len(s.Run) > 1 {
 		p.at(key("run"), "run has %d workloads; only one is run yet", len(s.Run))
 	}

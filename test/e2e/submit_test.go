@@ -108,3 +108,22 @@ func TestABuildersOwnProvenanceIsObserved(t *testing.T) {
 		}
 	}
 }
+
+func TestAnAdmittedImageIsCopiedToAnotherRegistryWithItsEvidence(t *testing.T) {
+	t.Parallel()
+	other := newWorld(t, "")
+	host := strings.TrimPrefix(other.url, "http://")
+	secret := other.dir + "/token"
+	other.must(os.WriteFile(secret, []byte("x:"+other.tokens["maintainer"]+"\n"), 0o600))
+	w := newWorld(t, "registries:\n- {host: \""+host+"\", credentials: file, file: "+secret+", insecure: true}\n")
+	rules := strings.Replace(tinyRules, "artifact: {build: {go: .}}", "artifact: {build: {go: .}, copies: [\""+host+"/copies/tiny\"]}", 1)
+	r := w.released(w.bootstrap(tiny("copied", rules)))
+	w.serves("production", r.Version)
+	var made []client.Artifact
+	w.must(w.as("admin").Get(t.Context(), "/artifacts", &made))
+	// What a stranger verifies with the copy alone: the trusted root of the Weir that built it.
+	out, stderr, status := weir(t, []string{"WEIR_SERVER=" + other.url, "WEIR_TOKEN=" + other.tokens["author"]}, "verify", "--registry", other.url, "copies/tiny@"+made[0].Digest, "--trusted-root", w.data+"/trusted_root.json")
+	if status != 0 || !strings.Contains(out, "built from commit") {
+		t.Errorf("verify of the copy: %d %s %s", status, out, stderr)
+	}
+}

@@ -61,6 +61,11 @@ func (e *Engine) tag(ctx context.Context, i artifact.Intake) (outcome, error) {
 	if err != nil {
 		return outcome{}, fmt.Errorf("tag revision %s as %s: %w", i.Output.Revision, name, err)
 	}
+	if len(s.Copies) > 0 && e.Copies != nil { // with the evidence that is complete now, and before anybody is told
+		if err := e.Copies.Copy(ctx, i.Progress.Repository, i.Progress.Digest, i.Tag(), s.Copies); err != nil {
+			return outcome{}, err
+		}
+	}
 	return outcome{next: artifact.Tagged, progress: i.Progress}, nil
 }
 

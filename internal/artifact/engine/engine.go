@@ -36,7 +36,8 @@ type Engine struct {
 	Runs    artifact.Runs
 	Checks  artifact.Checks
 	Gate    artifact.Gate
-	Dir     string // for temporary files; "" means the system's
+	Copies  artifact.Copies // nil copies nothing
+	Dir     string          // for temporary files; "" means the system's
 	// ModuleCaches are the Go module caches of a repository's jobs; nil is none.
 	ModuleCaches func(repositoryID string) []string
 	// Sweep removes bytes that nothing needs; nil does nothing.
