@@ -33,7 +33,7 @@ func main() {
 	for _, m := range []struct {
 		what string
 		run  func(context.Context, string, *table) error
-	}{{"binary and start", start}, {"runs of 100 and 1,000 jobs, and of 100 steps", jobs}, {"agents", agents}, {"memory over 10,000 jobs", memory}, {"200 MB of log", ingest}, {"an SBOM of 500 modules", list}, {"the judge, 2,000 simulations", verdicts}, {"push to production, and back", delivery}} {
+	}{{"binary and start", start}, {"runs of 100 and 1,000 jobs, and of 100 steps", jobs}, {"agents", agents}, {"memory over 10,000 jobs", memory}, {"200 MB of log", ingest}, {"images", images}, {"an SBOM of 500 modules", list}, {"the judge, 2,000 simulations", verdicts}, {"push to production, and back", delivery}} {
 		if !strings.HasPrefix(m.what, only) {
 			continue
 		}
