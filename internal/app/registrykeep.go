@@ -8,6 +8,8 @@ import (
 
 	"weir/internal/artifact"
 	"weir/internal/artifact/registry"
+	"weir/internal/base/blob"
+	"weir/internal/base/blob/small"
 	"weir/internal/base/db"
 	"weir/internal/base/fault"
 	"weir/internal/catalog"
@@ -149,4 +151,13 @@ func pin(s deploy.Spec, why string, e deploy.Environment) artifact.Pin {
 func splitImage(image string) (repository, digest string, ok bool) {
 	repository, digest, ok = strings.Cut(image, "@")
 	return repository, digest, ok
+}
+
+// artifactBytes is the blob store of the artifact layer, whose many small blobs are in the database.
+func (s *System) artifactBytes(ctx context.Context) (blob.Store, error) {
+	large, err := s.blobs(ctx, "artifact")
+	if err != nil {
+		return nil, err
+	}
+	return small.Open(ctx, s.db, large)
 }

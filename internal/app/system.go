@@ -254,7 +254,7 @@ func (s *System) openPipeline(ctx context.Context) error {
 		return err
 	}
 	room := s.data.room(int64(s.Config.Limits.FreeDisk))
-	artifacts, err := s.blobs(ctx, "artifact")
+	artifacts, err := s.artifactBytes(ctx)
 	if err != nil {
 		return err
 	}
@@ -262,7 +262,7 @@ func (s *System) openPipeline(ctx context.Context) error {
 	if s.jobTokens, err = identity.OpenJobTokens(s.data.join("keys", "job.key")); err != nil {
 		return err
 	}
-	s.registry = registry.New(s.db, artifacts, registry.Limits{Quota: int64(s.Config.Registry.Quota), Foreign: s.Config.Registry.Foreign}).Record(s.artifactLedger)
+	s.registry = registry.New(s.db, artifacts, registry.Limits{Key: s.jobTokens.Derive("uploads"), Quota: int64(s.Config.Registry.Quota), Foreign: s.Config.Registry.Foreign}).Record(s.artifactLedger)
 	s.keeper = s.registryKeeper()
 	s.add(s.keeper, registry.Scrubber{Keeper: s.keeper})
 	s.artifact = artifact.NewService(s.artifactRows(), artifacts, s.registry, s.evidence, authorize)
@@ -299,7 +299,7 @@ func (s *System) artifactRows() *artifactdb.Store {
 }
 
 func (s *System) openArtifact(ctx context.Context) error {
-	bytes, err := s.blobs(ctx, "artifact")
+	bytes, err := s.artifactBytes(ctx)
 	if err != nil {
 		return err
 	}

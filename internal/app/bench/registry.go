@@ -229,12 +229,66 @@ func (p *pusher) push(ctx context.Context, r io.Reader, size int64) (string, err
 	return digest, err
 }
 
-// pull gets a blob, and hashes and writes it as clients do.
+// pull gets a blob, and hashes and writes it as clients do, while the next bytes come.
 func (p *pusher) pull(ctx context.Context, digest, path string) error {
 	res, err := p.do(ctx, "GET", "/v2/bench/blobs/"+digest, nil, 0, http.StatusOK)
 	if err != nil {
 		return err
 	}
 	defer res.Body.Close()
-	return written(path, res.Body)
+	a := &ahead{parts: make(chan []byte, 4), free: make(chan []byte, 6)}
+	for range cap(a.free) {
+		a.free <- make([]byte, 1<<20)
+	}
+	go a.fill(res.Body)
+	if err := written(path, a); err != nil {
+		return err
+	}
+	st, err := os.Stat(path)
+	if err == nil && st.Size() != res.ContentLength {
+		err = fmt.Errorf("%d bytes came; want %d", st.Size(), res.ContentLength)
+	}
+	return err
+}
+
+// ahead reads from another reader while its own is busy with what came before. It is read to its end.
+type ahead struct {
+	parts, free chan []byte
+	now, rest   []byte
+	err         error // once parts is closed
+}
+
+func (a *ahead) fill(r io.Reader) {
+	defer close(a.parts)
+	for {
+		b := <-a.free
+		n, err := io.ReadFull(r, b)
+		a.parts <- b[:n]
+		if err != nil {
+			if !errors.Is(err, io.EOF) && err != io.ErrUnexpectedEOF {
+				a.err = err
+			}
+			return
+		}
+	}
+}
+
+func (a *ahead) Read(p []byte) (int, error) {
+	for len(a.rest) == 0 {
+		if a.now != nil {
+			a.free <- a.now[:cap(a.now)]
+			a.now = nil
+		}
+		b, ok := <-a.parts
+		if !ok {
+			if a.err != nil {
+				return 0, a.err
+			}
+			return 0, io.EOF
+		}
+		a.now, a.rest = b, b
+	}
+	n := copy(p, a.rest)
+	a.rest = a.rest[n:]
+	return n, nil
 }

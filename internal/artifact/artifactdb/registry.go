@@ -179,7 +179,7 @@ func (r Registry) Tags(ctx context.Context, repository string) ([]string, error)
 
 // AddUpload starts an upload.
 func (r Registry) AddUpload(ctx context.Context, tx *db.Tx, u artifact.Upload) error {
-	_, err := tx.Exec(ctx, "insert into registry_upload (org, id, repository, size, updated) values (?, ?, ?, ?, ?)", org, u.ID, u.Repository, u.Size, db.Micros(u.Updated))
+	_, err := tx.Exec(ctx, "insert into registry_upload (org, id, repository, size, updated) values (?, ?, ?, ?, ?) on conflict do nothing", org, u.ID, u.Repository, u.Size, db.Micros(u.Updated))
 	return err
 }
 
@@ -211,6 +211,11 @@ func (r Registry) Chunks(ctx context.Context, q db.Querier, id string) ([]Chunk,
 
 // RemoveUpload forgets an upload; its chunks become garbage.
 func (r Registry) RemoveUpload(ctx context.Context, tx *db.Tx, id string, now time.Time) error {
+	return r.removeUpload(ctx, tx, id, "", now)
+}
+
+// removeUpload is RemoveUpload, but for bytes that are used from now on.
+func (r Registry) removeUpload(ctx context.Context, tx *db.Tx, id string, used blob.Digest, now time.Time) error {
 	chunks, err := r.Chunks(ctx, tx, id)
 	if err != nil {
 		return err
@@ -221,11 +226,23 @@ func (r Registry) RemoveUpload(ctx context.Context, tx *db.Tx, id string, now ti
 		}
 	}
 	for _, c := range chunks {
+		if c.Stored == used {
+			continue
+		}
 		if err := r.Discard(ctx, tx, c.Stored, now); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// EndUpload marks an upload as over; its chunks become garbage, but for the one that is used as it is. The mark stays as long as the id could be good, so that it is not taken
+// for one that has not begun.
+func (r Registry) EndUpload(ctx context.Context, tx *db.Tx, repository, id string, used blob.Digest, now time.Time) error {
+	if err := r.removeUpload(ctx, tx, id, used, now); err != nil {
+		return err
+	}
+	return r.AddUpload(ctx, tx, artifact.Upload{ID: id, Repository: repository, Size: -1, Updated: now})
 }
 
 // StaleUploads lists uploads that nobody has touched since a time.
@@ -272,17 +289,17 @@ func (r Registry) Forget(ctx context.Context, stored string) error {
 // is being removed at this moment.
 func (r Registry) keep(ctx context.Context, tx *db.Tx, stored blob.Digest) error {
 	var condemned int
-	err := tx.QueryRow(ctx, "delete from registry_garbage where stored = ? and condemned = 0 returning 0", string(stored)).Scan(&condemned)
-	if !errors.Is(err, sql.ErrNoRows) {
+	err := tx.QueryRow(ctx, "select condemned from registry_garbage where stored = ?", string(stored)).Scan(&condemned)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return nil
+	case err != nil:
 		return err
-	}
-	if err := tx.QueryRow(ctx, "select count(*) from registry_garbage where stored = ?", string(stored)).Scan(&condemned); err != nil {
-		return err
-	}
-	if condemned > 0 {
+	case condemned > 0:
 		return fault.New(fault.Unavailable, "the same bytes are being removed at this moment; try again")
 	}
-	return nil
+	_, err = tx.Exec(ctx, "delete from registry_garbage where stored = ? and condemned = 0", string(stored))
+	return err
 }
 
 // Discard lists stored bytes as possible garbage.

@@ -17,7 +17,9 @@ import (
 	"weir/internal/artifact"
 	"weir/internal/artifact/artifactdb"
 	"weir/internal/artifact/registry"
+	"weir/internal/base/blob"
 	"weir/internal/base/blob/dir"
+	"weir/internal/base/blob/small"
 	"weir/internal/base/db"
 	"weir/internal/base/db/dbtest"
 	"weir/internal/base/fault"
@@ -36,6 +38,7 @@ type yard struct {
 	pins   []artifact.Pin
 	rule   artifact.KeepRule
 
+	record artifact.Ledger
 	mu     sync.Mutex
 	ledger []artifact.Entry
 	fail   func(artifact.Entry) error
@@ -64,12 +67,21 @@ func newYard(t *testing.T, d *db.DB, l registry.Limits) *yard {
 		y.ledger = append(y.ledger, e)
 		return nil
 	}
-	y.Registry = registry.New(d, blobs, l).Record(record)
+	y.record = record
+	y.over(d, blobs, l)
 	y.keeper = &registry.Keeper{Registry: y.Registry, Ledger: record, Holder: "test", Now: func() time.Time { return y.now },
 		Pins:      func(context.Context) ([]artifact.Pin, error) { return y.pins, nil },
 		Rule:      func(context.Context, string) (artifact.KeepRule, error) { return y.rule, nil },
 		Authorize: func(ctx context.Context, action, _ string) error { return identity.Check(ctx, action, "default") }}
 	return y
+}
+
+// over puts the registry over another store.
+func (y *yard) over(d *db.DB, blobs blob.Store, l registry.Limits) {
+	y.Registry = registry.New(d, blobs, l).Record(y.record)
+	if y.keeper != nil {
+		y.keeper.Registry = y.Registry
+	}
 }
 
 func (y *yard) as(roles ...string) context.Context {
@@ -338,6 +350,15 @@ func TestCollectIsWholeWhereverItStops(t *testing.T) {
 func TestPushesAndRetentionDoNotHurtEachOther(t *testing.T) {
 	dbtest.Each(t, func(t *testing.T, d *db.DB) {
 		y := newYard(t, d, registry.Limits{})
+		large, err := dir.Open(y.root)
+		if err != nil {
+			t.Fatal(err)
+		}
+		most, err := small.Open(t.Context(), d, large)
+		if err != nil {
+			t.Fatal(err)
+		}
+		y.over(d, most, registry.Limits{})
 		// The keeper lives three days ahead: everything without a tag is due at once, and blobs that nothing names as well.
 		y.now = y.now.Add(3 * day)
 		ctx, stop := context.WithCancel(t.Context())
@@ -359,7 +380,7 @@ func TestPushesAndRetentionDoNotHurtEachOther(t *testing.T) {
 		for p := range 4 {
 			pushers.Go(func() {
 				for n := range 12 {
-					if err := pushOnce(y, fmt.Sprintf("tag-%d", p), fmt.Sprintf("content %d of %d", n%3, p)); err != nil {
+					if err := pushOnce(y, fmt.Sprintf("tag-%d", p), strings.Repeat(fmt.Sprintf("content %d of %d ", n%3, p), 1+n%2*1000)); err != nil {
 						t.Errorf("pusher %d: %v", p, err)
 						return
 					}

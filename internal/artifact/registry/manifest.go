@@ -75,12 +75,16 @@ func (r *Registry) PutManifest(ctx context.Context, repository, reference, media
 		row.Subject = c.Subject.Digest
 	}
 	row.Edges = c.edges()
-	stored, _, err := r.blobs.Put(ctx, bytes.NewReader(raw))
+	took, err := r.take(ctx, bytes.NewReader(raw))
 	if err != nil {
 		return artifact.Manifest{}, fmt.Errorf("store manifest %s: %w", digest, err)
 	}
+	stored := took.stored
 	row.Stored = stored
 	err = r.db.Write(ctx, func(tx *db.Tx) error {
+		if err := r.keep(ctx, tx, took); err != nil {
+			return err
+		}
 		if err := r.complete(ctx, tx, repository, c); err != nil {
 			return err
 		}
@@ -107,7 +111,11 @@ func (r *Registry) PutManifest(ctx context.Context, repository, reference, media
 	if err != nil {
 		return artifact.Manifest{}, err
 	}
-	return artifact.Manifest{Descriptor: row.Descriptor, Subject: row.Subject, Raw: raw}, r.settled(ctx, stored, func(tx *db.Tx) error {
+	m := artifact.Manifest{Descriptor: row.Descriptor, Subject: row.Subject, Raw: raw}
+	if took.head != nil {
+		return m, nil // its bytes came with the row
+	}
+	return m, r.settled(ctx, stored, func(tx *db.Tx) error {
 		return r.rows.RemoveManifest(ctx, tx, repository, row, time.Now())
 	})
 }

@@ -34,10 +34,11 @@ import (
 
 // Limits bound what a client may send.
 type Limits struct {
-	Blob     int64 // bytes; 0 means 10 GiB
-	Manifest int64 // bytes; 0 means 4 MiB
-	Foreign  bool  // whether layers may stay elsewhere, named by urls
-	Quota    int64 // bytes of a repository for which none was set; 0 means no limit
+	Blob     int64  // bytes; 0 means 10 GiB
+	Manifest int64  // bytes; 0 means 4 MiB
+	Key      []byte // with which ids of uploads are signed, the same on all replicas; random if empty
+	Foreign  bool   // whether layers may stay elsewhere, named by urls
+	Quota    int64  // bytes of a repository for which none was set; 0 means no limit
 }
 
 // Registry holds images. Its methods are safe for concurrent use.
@@ -46,6 +47,7 @@ type Registry struct {
 	db     *db.DB
 	blobs  blob.Store
 	limits Limits
+	key    []byte // of upload ids
 	ledger artifact.Ledger
 }
 
@@ -70,7 +72,7 @@ func New(d *db.DB, blobs blob.Store, l Limits) *Registry {
 	if l.Manifest == 0 {
 		l.Manifest = 4 << 20
 	}
-	return &Registry{rows: artifactdb.Registry{DB: d}, db: d, blobs: blobs, limits: l}
+	return &Registry{rows: artifactdb.Registry{DB: d}, db: d, blobs: blobs, limits: l, key: uploadKey(l.Key)}
 }
 
 // MaxManifest is the largest manifest that may be put.
@@ -175,34 +177,39 @@ func (r *Registry) PutBlob(ctx context.Context, repository, digest string, body 
 	if err := checkDigest(digest); err != nil {
 		return artifact.Descriptor{}, err
 	}
-	h := hasher(digest)
 	in := &limited{r: body, left: r.limits.Blob}
-	stored, size, err := r.blobs.Put(ctx, io.TeeReader(in, h))
+	t, got, err := r.hashed(ctx, in, digest)
 	if err != nil {
 		return artifact.Descriptor{}, in.explain(err, r.limits.Blob)
 	}
-	if got := name(digest, h); got != digest {
-		r.discard(ctx, stored)
+	if got != digest {
+		r.drop(ctx, t)
 		return artifact.Descriptor{}, mismatch(digest, got)
 	}
-	return r.add(ctx, repository, artifactdb.Blob{Digest: digest, Stored: stored, Size: size}, "")
+	return r.add(ctx, repository, artifactdb.Blob{Digest: digest, Stored: t.stored, Size: t.size}, t, "")
 }
 
 // add stores the row of a blob and ends its upload, if there was one.
-func (r *Registry) add(ctx context.Context, repository string, b artifactdb.Blob, upload string) (artifact.Descriptor, error) {
+func (r *Registry) add(ctx context.Context, repository string, b artifactdb.Blob, t taken, upload string) (artifact.Descriptor, error) {
 	err := r.db.Write(ctx, func(tx *db.Tx) error {
+		if err := r.keep(ctx, tx, t); err != nil {
+			return err
+		}
 		if upload != "" {
-			if err := r.rows.RemoveUpload(ctx, tx, upload, time.Now()); err != nil {
+			if err := r.rows.EndUpload(ctx, tx, repository, upload, b.Stored, time.Now()); err != nil {
 				return err
 			}
 		}
 		return r.addBlob(ctx, tx, repository, b)
 	})
 	if artifact.CodeOf(err) == artifact.Denied {
-		r.discard(ctx, b.Stored)
+		r.drop(ctx, t)
 	}
 	if err != nil {
 		return artifact.Descriptor{}, fmt.Errorf("store blob %s of %s: %w", b.Digest, repository, err)
+	}
+	if t.head != nil {
+		return descriptor(b), nil // they came with the row
 	}
 	return descriptor(b), r.settled(ctx, b.Stored, func(tx *db.Tx) error { return r.rows.RemoveBlob(ctx, tx, repository, b, time.Now()) })
 }
@@ -226,6 +233,24 @@ func (r *Registry) find(ctx context.Context, q db.Querier, repository, digest st
 		err = artifact.Refuse(artifact.BlobUnknown, fault.NotFound, "the repository %s has no blob %s", repository, digest)
 	}
 	return b, err
+}
+
+// hashed takes a body and returns its digest by the algorithm of like. It is hashed twice only if that is not the store's own.
+func (r *Registry) hashed(ctx context.Context, body io.Reader, like string) (taken, string, error) {
+	if strings.HasPrefix(like, "sha256:") {
+		t, err := r.take(ctx, body)
+		return t, string(t.stored), err
+	}
+	h := hasher(like)
+	t, err := r.take(ctx, io.TeeReader(body, h))
+	return t, name(like, h), err
+}
+
+// drop gives up what was taken.
+func (r *Registry) drop(ctx context.Context, t taken) {
+	if t.head == nil && t.stored != "" {
+		r.discard(ctx, t.stored)
+	}
 }
 
 // discard lists bytes as garbage whose push was refused.

@@ -18,6 +18,7 @@ import (
 	"weir/internal/artifact/registry"
 	"weir/internal/base/blob"
 	"weir/internal/base/blob/dir"
+	"weir/internal/base/blob/small"
 	"weir/internal/base/db"
 	"weir/internal/base/db/dbtest"
 	"weir/internal/base/fault"
@@ -32,7 +33,11 @@ func open(t *testing.T, d *db.DB, l registry.Limits) (*registry.Registry, blob.S
 	if err != nil {
 		t.Fatal(err)
 	}
-	return registry.New(d, blobs, l), blobs
+	most, err := small.Open(t.Context(), d, blobs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return registry.New(d, most, l), most
 }
 
 func digest(b []byte) string { s := sha256.Sum256(b); return "sha256:" + hex.EncodeToString(s[:]) }
@@ -247,8 +252,59 @@ func TestSweepRemovesOnlyWhatNothingNeeds(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if _, err := r.Upload(t.Context(), "shop/a", u.ID); !fault.Is(err, fault.NotFound) {
-			t.Errorf("stale upload: %v; want it gone", err)
+		// Its id is as good as new by this clock, which is where it was given out; what it had is gone.
+		if got, err := r.Upload(t.Context(), "shop/a", u.ID); err != nil || got.Size != 0 {
+			t.Errorf("stale upload: %+v, %v; want nothing of it", got, err)
 		}
+	})
+}
+
+func TestAnUploadIsOnlyWhatWasGivenOutAndIsNotOver(t *testing.T) {
+	dbtest.Each(t, func(t *testing.T, d *db.DB) {
+		r, _ := open(t, d, registry.Limits{Key: []byte("key")})
+		again, _ := open(t, d, registry.Limits{Key: []byte("key")})
+		start := func() string {
+			t.Helper()
+			u, err := r.StartUpload(t.Context(), "shop/app")
+			if err != nil {
+				t.Fatal(err)
+			}
+			return u.ID
+		}
+		unknown := func(what, repository, id string) {
+			t.Helper()
+			if _, err := r.Append(t.Context(), repository, id, -1, strings.NewReader("x")); artifact.CodeOf(err) != artifact.BlobUploadUnknown {
+				t.Errorf("%s: Append() = %v", what, err)
+			}
+			if _, err := r.Upload(t.Context(), repository, id); artifact.CodeOf(err) != artifact.BlobUploadUnknown {
+				t.Errorf("%s: Upload() = %v", what, err)
+			}
+		}
+		good := start()
+		if u, err := again.Append(t.Context(), "shop/app", good, 0, strings.NewReader("x")); err != nil || u.Size != 1 {
+			t.Errorf("another replica: %+v, %v", u, err)
+		}
+		unknown("of another repository", "shop/other", good)
+		name, _, _ := strings.Cut(good, ".")
+		unknown("without a signature", "shop/app", name)
+		unknown("with another signature", "shop/app", name+"."+strings.Repeat("0", 32))
+		unknown("a path", "shop/app", "../../x")
+		cancelled := start()
+		if err := r.Cancel(t.Context(), "shop/app", cancelled); err != nil {
+			t.Fatal(err)
+		}
+		unknown("cancelled", "shop/app", cancelled)
+		if _, err := r.Finish(t.Context(), "shop/app", good, digest([]byte("x"))); err != nil {
+			t.Fatal(err)
+		}
+		unknown("finished", "shop/app", good)
+		if _, err := r.Finish(t.Context(), "shop/app", good, digest([]byte("x"))); artifact.CodeOf(err) != artifact.BlobUploadUnknown {
+			t.Errorf("finished twice: %v", err)
+		}
+		empty := start()
+		if _, err := r.Finish(t.Context(), "shop/app", empty, digest(nil)); err != nil {
+			t.Errorf("an empty blob: %v", err)
+		}
+		unknown("finished empty", "shop/app", empty)
 	})
 }

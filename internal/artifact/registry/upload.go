@@ -2,9 +2,14 @@ package registry
 
 import (
 	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"weir/internal/artifact"
@@ -15,14 +20,43 @@ import (
 	"weir/internal/base/id"
 )
 
-// StartUpload begins a blob that comes in pieces.
+// uploadLife is how long an upload may be left alone.
+const uploadLife = 24 * time.Hour
+
+func uploadKey(given []byte) []byte {
+	if len(given) > 0 {
+		return given
+	}
+	key := make([]byte, 32)
+	_, _ = rand.Read(key) // never fails
+	return key
+}
+
+// StartUpload begins a blob that comes in pieces. Nothing is stored before the first one: the id says by its signature that it was given
+// out, and by its time how long it is good.
 func (r *Registry) StartUpload(ctx context.Context, repository string) (artifact.Upload, error) {
 	if err := r.room(ctx, r.db, repository, 1); err != nil {
 		return artifact.Upload{}, err
 	}
 	u := artifact.Upload{ID: id.New("upload"), Repository: repository, Updated: time.Now()}
-	err := r.db.Write(ctx, func(tx *db.Tx) error { return r.rows.AddUpload(ctx, tx, u) })
-	return u, err
+	u.ID += "." + r.signature(repository, u.ID)
+	return u, nil
+}
+
+func (r *Registry) signature(repository, upload string) string {
+	m := hmac.New(sha256.New, r.key)
+	m.Write([]byte("weir upload 1\x00" + repository + "\x00" + upload))
+	return hex.EncodeToString(m.Sum(nil)[:16])
+}
+
+// given reports whether an id was given out for a repository within the last day.
+func (r *Registry) given(repository, upload string) (time.Time, bool) {
+	name, mac, ok := strings.Cut(upload, ".")
+	began, err := id.Time(name)
+	if !ok || err != nil || !hmac.Equal([]byte(mac), []byte(r.signature(repository, name))) || time.Since(began) > uploadLife {
+		return time.Time{}, false
+	}
+	return began, true
 }
 
 // Upload returns how far an upload has come, also after a restart.
@@ -46,11 +80,11 @@ func (r *Registry) Append(ctx context.Context, repository, id string, offset int
 		return u, err
 	}
 	in := &limited{r: body, left: r.limits.Blob - u.Size}
-	stored, size, err := r.blobs.Put(ctx, in)
+	took, err := r.take(ctx, in)
 	if err != nil {
 		return u, in.explain(err, r.limits.Blob)
 	}
-	if size == 0 {
+	if took.size == 0 {
 		return u, nil
 	}
 	next := u
@@ -63,13 +97,24 @@ func (r *Registry) Append(ctx context.Context, repository, id string, offset int
 			u = now
 			return outOfOrder(now, u.Size)
 		}
-		next = artifact.Upload{ID: id, Repository: repository, Size: u.Size + size, Updated: time.Now()}
-		return r.rows.AddChunk(ctx, tx, id, artifactdb.Chunk{At: u.Size, Size: size, Stored: stored}, next.Updated)
+		next = artifact.Upload{ID: id, Repository: repository, Size: u.Size + took.size, Updated: time.Now()}
+		if u.Size == 0 {
+			if err := r.rows.AddUpload(ctx, tx, u); err != nil {
+				return err
+			}
+		}
+		if err := r.keep(ctx, tx, took); err != nil {
+			return err
+		}
+		return r.rows.AddChunk(ctx, tx, id, artifactdb.Chunk{At: u.Size, Size: took.size, Stored: took.stored}, next.Updated)
 	})
 	if err != nil {
 		return u, err
 	}
-	return next, r.settled(ctx, stored, func(tx *db.Tx) error { return r.rows.RemoveUpload(ctx, tx, id, time.Now()) })
+	if took.head != nil {
+		return next, nil // its bytes came with the row
+	}
+	return next, r.settled(ctx, took.stored, func(tx *db.Tx) error { return r.rows.RemoveUpload(ctx, tx, id, time.Now()) })
 }
 
 // Finish turns the pieces of an upload into a blob. Bytes that do not match the
@@ -86,32 +131,34 @@ func (r *Registry) Finish(ctx context.Context, repository, id, digest string) (a
 	if err != nil {
 		return artifact.Descriptor{}, err
 	}
-	b := artifactdb.Blob{Digest: digest, Size: u.Size}
+	b, t := artifactdb.Blob{Digest: digest, Size: u.Size}, taken{}
 	if len(chunks) == 1 && string(chunks[0].Stored) == digest {
 		b.Stored = chunks[0].Stored // one piece: it is the blob already
-	} else if b.Stored, err = r.join(ctx, chunks, digest); err != nil {
+	} else if t, err = r.join(ctx, chunks, digest); err != nil {
 		if artifact.CodeOf(err) == artifact.DigestInvalid {
 			return artifact.Descriptor{}, errors.Join(err, r.Cancel(ctx, repository, id))
 		}
 		return artifact.Descriptor{}, err
 	}
-	return r.add(ctx, repository, b, id)
+	if b.Stored == "" {
+		b.Stored = t.stored
+	}
+	return r.add(ctx, repository, b, t, id)
 }
 
 // join copies chunks into one blob and checks its digest.
-func (r *Registry) join(ctx context.Context, chunks []artifactdb.Chunk, digest string) (blob.Digest, error) {
+func (r *Registry) join(ctx context.Context, chunks []artifactdb.Chunk, digest string) (taken, error) {
 	pieces := &pieceReader{ctx: ctx, blobs: r.blobs, rest: chunks}
 	defer pieces.Close()
-	h := hasher(digest)
-	stored, _, err := r.blobs.Put(ctx, io.TeeReader(pieces, h))
+	t, got, err := r.hashed(ctx, pieces, digest)
 	if err != nil {
-		return "", fmt.Errorf("join pieces of %s: %w", digest, err)
+		return t, fmt.Errorf("join pieces of %s: %w", digest, err)
 	}
-	if got := name(digest, h); got != digest {
-		r.discard(ctx, stored)
-		return "", mismatch(digest, got)
+	if got != digest {
+		r.drop(ctx, t)
+		return t, mismatch(digest, got)
 	}
-	return stored, nil
+	return t, nil
 }
 
 // Cancel forgets an upload.
@@ -120,13 +167,18 @@ func (r *Registry) Cancel(ctx context.Context, repository, id string) error {
 		if _, err := r.upload(ctx, tx, repository, id); err != nil {
 			return err
 		}
-		return r.rows.RemoveUpload(ctx, tx, id, time.Now())
+		return r.rows.EndUpload(ctx, tx, repository, id, "", time.Now())
 	})
 }
 
 func (r *Registry) upload(ctx context.Context, q db.Querier, repository, id string) (artifact.Upload, error) {
 	u, found, err := r.rows.Upload(ctx, q, repository, id)
 	if err == nil && !found {
+		if began, ok := r.given(repository, id); ok {
+			return artifact.Upload{ID: id, Repository: repository, Updated: began}, nil
+		}
+	}
+	if err == nil && (!found || u.Size < 0) {
 		err = artifact.Refuse(artifact.BlobUploadUnknown, fault.NotFound, "there is no upload %s in %s; it was finished, cancelled, or left alone for a day", id, repository)
 	}
 	return u, err

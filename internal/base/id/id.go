@@ -31,3 +31,13 @@ func Kind(id string) string {
 	}
 	return kind
 }
+
+// Time returns when an identifier was made.
+func Time(id string) (time.Time, error) {
+	_, rest, _ := strings.Cut(id, "_")
+	u, err := ulid.ParseStrict(rest)
+	if err != nil {
+		return time.Time{}, err
+	}
+	return u.Timestamp(), nil
+}

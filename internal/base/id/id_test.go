@@ -4,6 +4,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"weir/internal/base/id"
 )
@@ -44,6 +45,19 @@ func TestKindIsThePrefix(t *testing.T) {
 	for in, want := range map[string]string{id.New("run"): "run", "": "", "run": "", "run_short": "", "_" + id.New("x")[2:]: ""} {
 		if got := id.Kind(in); got != want {
 			t.Errorf("Kind(%q) = %q; want %q", in, got, want)
+		}
+	}
+}
+
+func TestTimeIsWhenItWasMade(t *testing.T) {
+	before := time.Now().Add(-time.Millisecond)
+	at, err := id.Time(id.New("run"))
+	if err != nil || at.Before(before) || at.After(time.Now()) {
+		t.Errorf("Time() = %v, %v", at, err)
+	}
+	for _, bad := range []string{"", "run", "run_", "run_x", "run_../../etc/passwd/etc/passw", "run_01JD3ZZZZZZZZZZZZZZZZZZZZ!"} {
+		if _, err := id.Time(bad); err == nil {
+			t.Errorf("Time(%q) was read", bad)
 		}
 	}
 }

@@ -91,6 +91,13 @@ func (k JobTokens) Read(token string, now time.Time) (JobClaim, error) {
 	return c, nil
 }
 
+// Derive returns a key for something else that all replicas must agree on.
+func (k JobTokens) Derive(purpose string) []byte {
+	m := hmac.New(sha256.New, k.key)
+	m.Write([]byte("weir derived key 1\x00" + purpose))
+	return m.Sum(nil)
+}
+
 func (k JobTokens) mac(body string) []byte {
 	m := hmac.New(sha256.New, k.key)
 	m.Write([]byte("weir job token 1\x00" + body))

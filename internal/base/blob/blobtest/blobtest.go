@@ -39,9 +39,19 @@ func Run(t *testing.T, open func(t *testing.T) blob.Store) {
 	})
 	t.Run("a failed put leaves nothing", func(t *testing.T) {
 		s := open(t)
-		boom := errors.New("boom")
-		if _, _, err := s.Put(t.Context(), io.MultiReader(strings.NewReader("hello"), iotest.ErrReader(boom))); !errors.Is(err, boom) {
-			t.Errorf("Put() = %v; want %v", err, boom)
+		for _, boom := range []error{errors.New("boom"), io.ErrUnexpectedEOF} { // the second is how a request breaks off
+			for _, n := range []int{0, 5, 10_000, 600_000} {
+				head := pattern(n)
+				if n == 5 {
+					head = []byte("hello")
+				}
+				if _, _, err := s.Put(t.Context(), io.MultiReader(bytes.NewReader(head), iotest.ErrReader(boom))); !errors.Is(err, boom) {
+					t.Errorf("Put() of %d bytes = %v; want %v", n, err, boom)
+				}
+				if _, err := s.Stat(t.Context(), sum(head)); !fault.Is(err, fault.NotFound) {
+					t.Errorf("Stat() of %d bytes = %v; want not found", n, err)
+				}
+			}
 		}
 		if _, err := s.Stat(t.Context(), hello); !fault.Is(err, fault.NotFound) {
 			t.Errorf("Stat() = %v; want not found", err)

@@ -3,7 +3,6 @@ package dir
 
 import (
 	"context"
-	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -47,12 +46,11 @@ func (s *Store) Put(ctx context.Context, r io.Reader) (_ blob.Digest, _ int64, e
 			os.Remove(f.Name())
 		}
 	}()
-	h := sha256.New()
-	n, err := io.Copy(io.MultiWriter(f, h), contextReader{ctx, r})
+	n, sum, err := write(ctx, f, r)
 	if err != nil {
 		return "", 0, full(err)
 	}
-	d := blob.Digest("sha256:" + hex.EncodeToString(h.Sum(nil)))
+	d := blob.Digest("sha256:" + hex.EncodeToString(sum[:]))
 	path := s.path(d)
 	if _, err := os.Stat(path); err == nil {
 		f.Close()
@@ -159,16 +157,4 @@ func syncDir(path string) error {
 	}
 	defer d.Close()
 	return d.Sync()
-}
-
-type contextReader struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-func (c contextReader) Read(p []byte) (int, error) {
-	if err := c.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return c.r.Read(p)
 }
