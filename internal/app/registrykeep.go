@@ -9,7 +9,7 @@ import (
 	"weir/internal/artifact"
 	"weir/internal/artifact/registry"
 	"weir/internal/base/blob"
-	"weir/internal/base/blob/small"
+	smallblob "weir/internal/base/blob/small"
 	"weir/internal/base/db"
 	"weir/internal/base/fault"
 	"weir/internal/catalog"
@@ -159,5 +159,5 @@ func (s *System) artifactBytes(ctx context.Context) (blob.Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	return small.Open(ctx, s.db, large)
+	return smallblob.Open(ctx, s.db, large)
 }
