@@ -118,7 +118,7 @@ func specOf(id, repository string, s catalog.Declared) artifact.Spec {
 		command = w.Command // Services have one http workload for now; the parser refuses the other kinds.
 	}
 	b := s.Artifact.Build
-	return artifact.Spec{ServiceID: id, Service: s.Name, RepositoryName: repository, Path: s.Path, Go: b.Go, Static: b.Static, Node: b.Node, Layout: b.Layout, Make: b.Run, From: b.From,
+	return artifact.Spec{ServiceID: id, Service: s.Name, Network: s.Pipeline.Network, RepositoryName: repository, Path: s.Path, Go: b.Go, Static: b.Static, Node: b.Node, Layout: b.Layout, Make: b.Run, From: b.From,
 		Dockerfile: b.Dockerfile, Context: b.Context, Target: b.Target, External: b.External, Copies: s.Artifact.Copies, Command: command, ConfigDigest: s.ConfigDigest()}
 }
 

@@ -281,7 +281,7 @@ func (s *System) openPipeline(ctx context.Context) error {
 	}
 	s.engine = pipelineengine.New(pipelineengine.Config{Holder: s.data.holder(), Slots: s.Config.Runner.Slots, Room: room}, pipelineengine.Parts{
 		DB: s.db, Journal: s.journal, Store: rows, Keeper: pipelineengine.Keeper{Blobs: bytes, Rows: rows, CacheMost: int64(s.Config.Keep.Caches), CacheFloor: int64(s.Config.Keep.CacheFloor)}, Repository: s.git,
-		Refs: refs{s.source, s.git, s.catalog}, Schedules: &pipelinedb.Schedules{DB: s.db}, Settings: settings{s.secrets}, Mirrors: s.mirrors, Images: s.jobImages, Environments: environments{s},
+		Refs: refs{s.source, s.git, s.catalog}, Schedules: &pipelinedb.Schedules{DB: s.db}, Settings: settings{s.secrets}, Mirrors: s.mirrors, Images: s.jobImages, Networks: networks{s.catalog}, Environments: environments{s},
 		Checks: checks{s.source}, Builds: s.versions(),
 		Outputs: s.artifact, Runner: runner, Fleet: s.agents, Logs: dir, Registry: s.jobRegistry,
 	})

@@ -57,6 +57,7 @@ type Spec struct {
 	Dockerfile     string   // file that an image is built from, relative to Path; or
 	Context        string   // folder that it may copy from, relative to Path
 	Target         string   // stage of it; "" is the last
+	Network        string   // what its release job may reach: egress or none
 	External       string   // repository of images that are built elsewhere
 	Copies         []string // repositories in other registries that admitted images are copied to
 	Command        []string // arguments after the binary

@@ -50,6 +50,7 @@ type Service struct {
 // Pipeline says how changes to a service are validated.
 type Pipeline struct {
 	Workflows []string `yaml:"workflows" doc:"Workflow files that a release needs to have passed. All that ran, if absent."`
+	Network   string   `yaml:"network" doc:"What the jobs of these workflows and the release job may reach besides the server's job API: none, or other machines as the runner allows it. The strictest service of a workflow counts; for a change, as the target branch says." enum:"egress,none" default:"egress"`
 }
 
 // Artifact says what is built.

@@ -10,8 +10,9 @@ type Plan struct {
 	// What jobs that are made during the run are made from: sources of workflows by name, actions as they were resolved.
 	Files   map[string]string `json:"files,omitempty"`
 	Actions map[string]string `json:"actions,omitempty"`
-	Scopes  map[string]*Scope `json:"scopes,omitempty"` // of called workflows, by the key of the job that called
-	Rev     int               `json:"rev,omitempty"`    // grows when jobs are added
+	Scopes  map[string]*Scope `json:"scopes,omitempty"`  // of called workflows, by the key of the job that called
+	Rev     int               `json:"rev,omitempty"`     // grows when jobs are added
+	Network string            `json:"network,omitempty"` // what jobs may reach at most; "" is whatever the runner allows
 }
 
 // Scope is what the jobs of a called workflow see instead of the caller's.
@@ -125,7 +126,8 @@ type Build struct {
 	Before    []StepPlan        `json:"before,omitempty"` // between the checkout and the script
 	Script    string            `json:"script,omitempty"`
 	Env       map[string]string `json:"env,omitempty"`
-	Output    string            `json:"output"` // file, relative to the workspace
+	Output    string            `json:"output"`            // file, relative to the workspace
+	Network   string            `json:"network,omitempty"` // what its job may reach at most; "" is whatever the runner allows
 }
 
 // ReleaseJob is the plan of a build: checkout, then the script, in the same confinement as every job. It waits for all the others
@@ -140,4 +142,14 @@ func ReleaseJob(b Build, needs []string) JobPlan {
 		Steps: steps,
 		Build: &b,
 	}
+}
+
+// Stricter is the one of two networks that lets a job reach less: none, egress, host. "" says nothing.
+func Stricter(a, b string) string {
+	for _, n := range []string{"none", "egress", "host"} {
+		if a == n || b == n {
+			return n
+		}
+	}
+	return a
 }

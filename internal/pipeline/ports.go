@@ -88,6 +88,12 @@ type Checks interface {
 	Report(ctx context.Context, c Check) error
 }
 
+// Networks says what jobs may reach, as the services of a repository declare it.
+type Networks interface {
+	// Network is the strictest word of the services whose workflow it is, at a revision; "" if none says anything.
+	Network(ctx context.Context, repositoryID, revision, workflow string) (string, error)
+}
+
 // Builds says what a landed revision must produce.
 type Builds interface {
 	Plan(ctx context.Context, repositoryID, revision string) ([]Build, error)

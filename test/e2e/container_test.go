@@ -270,3 +270,34 @@ jobs:
 		return false
 	})
 }
+
+func TestAServiceSaysWhatItsJobsMayReach(t *testing.T) {
+	w := &world{server: newServer(t, ""), tokens: map[string]string{}}
+	w.work = filepath.Join(w.dir, "work")
+	w.start()
+	w.people()
+	w.init("tiny")
+	w.commit("first", map[string]string{
+		"weir.yaml":                    "weir: 1\nservices:\n  tiny:\n    pipeline: {workflows: [closed.yml], network: none}\n",
+		".github/workflows/closed.yml": "on: push\njobs:\n  a:\n    runs-on: ubuntu-latest\n    steps: [{run: 'env | grep -i http_proxy && exit 1; echo closed'}]\n",
+		".github/workflows/other.yml":  "on: push\njobs:\n  a:\n    runs-on: ubuntu-latest\n    steps: [{run: 'env | grep HTTP_PROXY'}]\n",
+	})
+	revision := w.push()
+	w.eventually("both runs", func() bool {
+		done := 0
+		for _, r := range w.runs(revision) {
+			var run client.Run
+			if w.as("maintainer").Get(context.Background(), "/runs/"+r.ID, &run) != nil || run.State != "success" || len(run.Jobs) == 0 {
+				continue
+			}
+			want := "egress"
+			if strings.HasSuffix(run.Workflow, "closed.yml") {
+				want = "none"
+			}
+			if a := run.Jobs[0].Attempts[0]; a.Network == want {
+				done++
+			}
+		}
+		return done == 2
+	})
+}

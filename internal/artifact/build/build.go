@@ -154,7 +154,8 @@ func Of(s artifact.Spec, version string, commit time.Time) (pipeline.Build, erro
 		return pipeline.Build{}, err
 	}
 	b := pipeline.Build{
-		Job: "release-" + s.Service, Service: s.Service, ServiceID: s.ServiceID, Version: version, Output: ".weir/out/" + s.Service,
+		Network: s.Network,
+		Job:     "release-" + s.Service, Service: s.Service, ServiceID: s.ServiceID, Version: version, Output: ".weir/out/" + s.Service,
 		Env: map[string]string{"WEIR_PATH": dir, "WEIR_OUTPUT": ".weir/out/" + s.Service, "WEIR_VERSION": version,
 			"SOURCE_DATE_EPOCH": strconv.FormatInt(commit.Unix(), 10)},
 	}

@@ -48,6 +48,7 @@ type Parts struct {
 	Refs       pipeline.Refs
 	Schedules  *pipelinedb.Schedules
 	Mirrors    pipeline.Mirrors
+	Networks   pipeline.Networks // nil leaves it to the runners
 	// Images are what an attempt's containers may be made of; nil is none.
 	Images   func(job pipeline.JobID, attempt int) oci.Source
 	Settings pipeline.Settings

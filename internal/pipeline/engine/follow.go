@@ -263,6 +263,14 @@ func (e *Engine) made(ctx context.Context, r pipeline.Run, at string, w *spec.Wo
 		return refuse(r, content)
 	}
 	r.Plan, r.Title = made.Plan, made.Title
+	if e.Networks != nil {
+		network, err := e.Networks.Network(ctx, r.RepositoryID, at, r.Workflow)
+		if err != nil { // a rule that cannot be read is not one to be without
+			slog.ErrorContext(ctx, "network of the run not known; its jobs get none", "repository", r.RepositoryID, "revision", at, "error", err)
+			network = "none"
+		}
+		r.Plan.Network = network
+	}
 	jobs(&r)
 	return r
 }

@@ -20,6 +20,7 @@ type Job struct {
 	Repository   string
 	Revision     string
 	Trust        pipeline.Trust
+	Network      string // what it may reach at most; "" is whatever the runner allows
 	ChangeID     string
 	Workflow     string
 	Plan         pipeline.JobPlan

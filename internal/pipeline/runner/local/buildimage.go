@@ -177,7 +177,7 @@ func (b imageBuild) buildah(ctx context.Context, tool, dockerfile string) error 
 		}
 	}
 	cfg := j.runner.cfg
-	spec := confine.Spec{Builder: true, Serve: b.bases.watch(j.api), Dir: b.out, ReadWrite: []string{b.store}, Plain: []string{b.sees}, Network: cfg.Network, Unconfined: cfg.Unconfined, Limits: cfg.Limits}
+	spec := confine.Spec{Builder: true, Serve: b.bases.watch(j.api), Dir: b.out, ReadWrite: []string{b.store}, Plain: []string{b.sees}, Network: j.network(), Unconfined: cfg.Unconfined, Limits: cfg.Limits}
 	if cfg.OnEgress != nil {
 		spec.OnEgress = func(hostport string) error { return cfg.OnEgress(j.Job, hostport) }
 	}

@@ -75,7 +75,7 @@ func (j *job) close() {
 
 func (j *job) result() pipeline.Result {
 	res := pipeline.Result{State: pipeline.Success, Reason: j.reason, Outputs: j.outputs, Steps: j.steps, Annotations: j.commands.Notes, Summary: j.summary.String(),
-		Confined: !j.runner.cfg.Unconfined, Network: string(j.runner.cfg.Network), Unenforced: j.soft, Images: j.group.used(), Caches: j.host.used()}
+		Confined: !j.runner.cfg.Unconfined, Network: string(j.network()), Unenforced: j.soft, Images: j.group.used(), Caches: j.host.used()}
 	if j.runner.cfg.Unconfined {
 		res.Network = string(confine.Host)
 	}
@@ -91,6 +91,9 @@ func (j *job) run(hard, soft context.Context) (err error) {
 	j.hard = hard
 	if j.cache, err = j.runner.cache(j.Job); err != nil {
 		return fmt.Errorf("make cache: %w", err)
+	}
+	if n := j.network(); n != j.runner.cfg.Network {
+		j.log.Say("what this job may reach is narrowed to: %s (pipeline.network of weir.yaml)", n)
 	}
 	for _, v := range j.Secrets {
 		j.log.Mask(v)

@@ -10,6 +10,7 @@ import (
 	"weir/internal/base/confine"
 	"weir/internal/base/fault"
 	"weir/internal/base/oci"
+	"weir/internal/pipeline"
 )
 
 // place is a container that processes of a job run in. It sees the job's folder, whole, at inside: a process of the job may put a link
@@ -133,7 +134,7 @@ func (j *job) openPlace(ctx context.Context, p *place) error {
 	c.Binds = append(c.Binds, p.binds...)
 	limits := cfg.Limits
 	limits.Memory, limits.CPU = least(limits.Memory, p.limits.Memory), least(limits.CPU, p.limits.CPU)
-	spec := confine.Spec{Container: c, Serve: j.api, Network: cfg.Network, Limits: limits}
+	spec := confine.Spec{Container: c, Serve: j.api, Network: j.network(), Limits: limits}
 	if spec.Network == confine.Host { // containers have a network of their own whatever the machine's jobs have
 		spec.Network = confine.Egress
 	}
@@ -149,6 +150,11 @@ func (j *job) openPlace(ctx context.Context, p *place) error {
 	}
 	p.box = box
 	return nil
+}
+
+// network is what the job may reach: as little as the runner or the plan says.
+func (j *job) network() confine.Network {
+	return confine.Network(pipeline.Stricter(string(j.runner.cfg.Network), j.Network))
 }
 
 // least is the smaller of two limits, where 0 is none.

@@ -203,7 +203,7 @@ func (j *job) sandbox(ctx context.Context) (*confine.Sandbox, error) {
 		j.unheld(j.box)
 		return j.box, nil
 	}
-	spec := confine.Spec{Serve: j.api, Dir: j.dir, ReadWrite: []string{j.cache}, ReadOnly: j.readOnly, Network: cfg.Network, Unconfined: cfg.Unconfined, Limits: cfg.Limits}
+	spec := confine.Spec{Serve: j.api, Dir: j.dir, ReadWrite: []string{j.cache}, ReadOnly: j.readOnly, Network: j.network(), Unconfined: cfg.Unconfined, Limits: cfg.Limits}
 	if cfg.OnEgress != nil {
 		spec.OnEgress = func(hostport string) error { return cfg.OnEgress(j.Job, hostport) }
 	}
