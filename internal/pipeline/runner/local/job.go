@@ -30,10 +30,11 @@ type job struct {
 	cache      string
 	readOnly   []string // installed tools outside the system's folders
 	box        *confine.Sandbox
-	main       *place // the container that the job runs in; nil is the machine
-	group      *group // containers of the job
-	unprepared bool   // its containers could not be set up
-	beside     *place // the container of the step under way, if it has one of its own
+	main       *place                                   // the container that the job runs in; nil is the machine
+	group      *group                                   // containers of the job
+	begun      map[*pipeline.StepPlan]map[string]string // what actions said before the first step, for their main and post
+	unprepared bool                                     // its containers could not be set up
+	beside     *place                                   // the container of the step under way, if it has one of its own
 	api        *jobapi.API
 
 	env       map[string]string // of the workflow and the job, and what steps exported
@@ -58,7 +59,7 @@ type job struct {
 }
 
 func newJob(r *Runner, rj runner.Job, h runner.Host, log *logs.Writer, dir string, root *os.Root) *job {
-	j := &job{Job: rj, runner: r, host: &bookkeeper{Host: h}, log: log, dir: dir, root: root, env: map[string]string{}, fetched: map[string]string{}, top: frame{outcomes: expr.NewObject()}}
+	j := &job{Job: rj, runner: r, host: &bookkeeper{Host: h}, log: log, dir: dir, root: root, env: map[string]string{}, fetched: map[string]string{}, begun: map[*pipeline.StepPlan]map[string]string{}, top: frame{outcomes: expr.NewObject()}}
 	j.commands.Open = j.matchers
 	return j
 }
@@ -111,6 +112,11 @@ func (j *job) run(hard, soft context.Context) (err error) {
 	}
 	if err := j.prepare(soft); err != nil {
 		return err
+	}
+	if !j.unprepared {
+		if err := j.before(j.phase(soft)); err != nil {
+			return err
+		}
 	}
 	for i := range j.Plan.Steps {
 		ctx := j.phase(soft)

@@ -28,38 +28,47 @@ func (j *job) use(ctx context.Context, p *pipeline.StepPlan, fr *frame, number i
 	if image, ok := strings.CutPrefix(p.Uses, "docker://"); ok {
 		return j.image(ctx, p, image, fr, number, env, c, outputs)
 	}
-	folder, err := j.fetchAction(ctx, p.Uses)
+	def, inner, values, err := j.load(ctx, p, fr, env, c)
 	if err != nil {
 		return err
+	}
+	switch kind := strings.ToLower(def.Runs.Using); {
+	case kind == "composite":
+		return j.composite(ctx, def, inner, number, outputs)
+	case strings.HasPrefix(kind, "node"):
+		return j.javascript(ctx, p, def, inner, values, number, outputs, false)
+	case kind == "docker":
+		return j.docker(ctx, p, def, inner, values, number, outputs)
+	default:
+		return failure(fmt.Sprintf("uses: %s says runs.using: %s, which is not known; composite, node20 and node24 are", p.Uses, def.Runs.Using))
+	}
+}
+
+// load reads an action and what its step gives to it.
+func (j *job) load(ctx context.Context, p *pipeline.StepPlan, fr *frame, env map[string]string, c *expr.Object) (*definition, *frame, map[string]string, error) {
+	folder, err := j.fetchAction(ctx, p.Uses)
+	if err != nil {
+		return nil, nil, nil, err
 	}
 	def, err := j.definition(p.Uses, folder)
 	if err != nil {
-		return err
+		return nil, nil, nil, err
 	}
 	given, err := j.inputs(p.With, fr, c)
 	if err != nil {
-		return err
+		return nil, nil, nil, err
 	}
 	inner := &frame{outcomes: expr.NewObject(), action: j.seen(folder), folder: folder, depth: fr.depth + 1}
 	values, err := j.actionInputs(def, given, inner)
 	if err != nil {
-		return err
+		return nil, nil, nil, err
 	}
 	inner.inputs = expr.NewObject()
 	for _, k := range slices.Sorted(maps.Keys(values)) {
 		inner.inputs.Set(k, values[k])
 	}
 	inner.env = merge(fr.env, env)
-	switch kind := strings.ToLower(def.Runs.Using); {
-	case kind == "composite":
-		return j.composite(ctx, def, inner, number, outputs)
-	case strings.HasPrefix(kind, "node"):
-		return j.javascript(ctx, p, def, inner, values, number, outputs)
-	case kind == "docker":
-		return j.docker(ctx, p, def, inner, values, number, outputs)
-	default:
-		return failure(fmt.Sprintf("uses: %s says runs.using: %s, which is not known; composite, node20 and node24 are", p.Uses, def.Runs.Using))
-	}
+	return def, inner, values, nil
 }
 
 // fetchAction makes the files of an action visible in the job's folder, and says where.
@@ -175,7 +184,7 @@ func (j *job) composite(ctx context.Context, def *definition, fr *frame, number 
 }
 
 // javascript runs an action's script under the machine's node: before it what prepares, and after the job's last step what tidies up.
-func (j *job) javascript(ctx context.Context, p *pipeline.StepPlan, def *definition, fr *frame, values map[string]string, number int, outputs map[string]string) error {
+func (j *job) javascript(ctx context.Context, p *pipeline.StepPlan, def *definition, fr *frame, values map[string]string, number int, outputs map[string]string, preOnly bool) error {
 	var node []string
 	if j.main != nil {
 		node = j.main.node()
@@ -190,7 +199,10 @@ func (j *job) javascript(ctx context.Context, p *pipeline.StepPlan, def *definit
 	for k, v := range values {
 		env["INPUT_"+strings.ReplaceAll(strings.ToUpper(k), " ", "_")] = v
 	}
-	state := map[string]string{}
+	state, early := j.begun[p]
+	if !early {
+		state = map[string]string{}
+	}
 	run := func(ctx context.Context, file string, number int) error {
 		if !filepath.IsLocal(filepath.FromSlash(file)) {
 			return failure(fmt.Sprintf("the action names the script %s, which leads out of its folder", file))
@@ -206,7 +218,7 @@ func (j *job) javascript(ctx context.Context, p *pipeline.StepPlan, def *definit
 	if def.Runs.Main == "" {
 		return failure(fmt.Sprintf("uses: %s is a JavaScript action without runs.main", p.Uses))
 	}
-	if def.Runs.Pre != "" {
+	if def.Runs.Pre != "" && !early {
 		ok, err := expr.Condition(orElse(def.Runs.PreIf, "always()"), j.expressions(fr, j.contexts(fr, nil)))
 		if err != nil {
 			return failure("its pre-if: could not be evaluated: " + err.Error())
@@ -216,6 +228,10 @@ func (j *job) javascript(ctx context.Context, p *pipeline.StepPlan, def *definit
 				return err
 			}
 		}
+	}
+	if preOnly {
+		j.begun[p] = state
+		return nil
 	}
 	if def.Runs.Post != "" { // also when main fails
 		j.post = append(j.post, post{name: j.name(p, &j.top), condition: orElse(def.Runs.PostIf, "always()"),

@@ -100,6 +100,25 @@ func TestJavaScriptActionsGetInputsAndKeepStateForTheirPost(t *testing.T) {
 	}
 }
 
+func TestActionsOfMirrorsPrepareBeforeTheFirstStep(t *testing.T) {
+	if _, err := exec.LookPath("node"); err != nil {
+		t.Skip("this machine has no node")
+	}
+	files := map[string]string{"action.yml": "inputs: {who: {}}\nruns: {using: node20, pre: pre.js, main: main.js, post: post.js}",
+		"pre.js":  "require('fs').appendFileSync(process.env.GITHUB_STATE, 's=kept for ' + process.env.INPUT_WHO + '\\n'); require('fs').appendFileSync(process.env.GITHUB_ENV, 'PREPARED=yes\\n')",
+		"main.js": "console.log('main has ' + process.env.STATE_s)", "post.js": "console.log('post has ' + process.env.STATE_s)"}
+	h := &runnertest.Host{Actions: map[string]map[string]string{"acme/a@1": files, "acme/bad@1": {"action.yml": "runs: {using: node20, pre: pre.js, main: main.js}", "pre.js": "process.exit(3)", "main.js": "console.log('main all the same')"}}}
+	j := uses(pipeline.StepPlan{Run: "echo prepared=$PREPARED"}, pipeline.StepPlan{Uses: "acme/a@1", With: map[string]string{"who": "one"}}, pipeline.StepPlan{Uses: "acme/a@1", With: map[string]string{"who": "two"}})
+	res, log := runnertest.Attempt(t, open(t), h, j)
+	want(t, res, log, pipeline.Success, "|prepared=yes", "|main has kept for one", "|main has kept for two", "|post has kept for one", "[Pre acme/a@1")
+	j = uses(pipeline.StepPlan{Run: "echo not this"}, pipeline.StepPlan{Uses: "acme/bad@1", If: "always()"})
+	res, log = runnertest.Attempt(t, open(t), h, j)
+	want(t, res, log, pipeline.Failure, "what acme/bad@1 does before the first step: exit code 3", "|main all the same")
+	if strings.Contains(log, "|not this") {
+		t.Error("a step ran although something before it failed")
+	}
+}
+
 func TestActionsOfOtherRepositoriesComeFromMirrors(t *testing.T) {
 	h := &runnertest.Host{Actions: map[string]map[string]string{"acme/tools@0123": {"sub/action.yml": "runs: {using: composite, steps: [{run: 'cat $GITHUB_ACTION_PATH/data', shell: sh}]}", "sub/data": "mirrored"}}}
 	res, log := runnertest.Attempt(t, open(t), h, uses(pipeline.StepPlan{Uses: "acme/tools/sub@0123"}, pipeline.StepPlan{Uses: "acme/tools/sub@0123"}))
