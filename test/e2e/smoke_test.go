@@ -19,6 +19,9 @@ func TestAPushedChangeReachesProductionByItself(t *testing.T) {
 		t.Errorf("second release is %s", r.Version)
 	}
 	w.serves("production", "1.1.0")
+	if out, stderr, status := w.cli("author", "release", "notes", "tiny", "1.1.0"); status != 0 || !strings.Contains(out, "## Features\n\n- second (") || !strings.Contains(out, "By author.") {
+		t.Errorf("release notes: %d %s %s", status, out, stderr)
+	}
 	if got := w.says("production"); !strings.Contains(got, "tiny 1.1.0 second hello production") {
 		t.Errorf("production says %q", got)
 	}

@@ -52,6 +52,7 @@ type Config struct {
 	Delivery  Delivery
 	// Submissions takes in images that were built elsewhere.
 	Submissions Submitter
+	Notes       Noter
 }
 
 type server struct{ Config }
@@ -86,6 +87,7 @@ func New(c Config) http.Handler {
 	s.artifacts(a)
 	s.components(a)
 	s.submissions(a)
+	s.notes(a)
 	s.ledgerRoutes(a)
 	s.delivery(a)
 	mux.HandleFunc("GET /api/v1/runs/{run}/jobs/{job}/log", s.log)

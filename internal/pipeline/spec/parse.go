@@ -99,6 +99,7 @@ func Check(path string, content []byte) []pipeline.Diagnostic {
 	}
 	c := &checker{file: path, diags: diags}
 	for _, j := range w.Jobs {
+		c.rebuild(&j)
 		if j.Use != nil && !strings.HasPrefix(j.Use.Path, "./") {
 			c.mirror(j.Use.Pos, j.Use.Path)
 		}

@@ -44,6 +44,7 @@ type (
 	ComponentUse    = api.ComponentUse
 	ArtifactDetails = api.ArtifactDetails
 	Intake          = api.Intake
+	ReleaseNotes    = api.ReleaseNotes
 	Environment     = api.Environment
 	Release         = api.Release
 	Promotion       = api.Promotion
