@@ -26,7 +26,7 @@ conventional commits, with their authors and the issues that they name.`,
 				return err
 			}
 			if len(found) == 0 {
-				return fmt.Errorf("The release %s of %s has no artifact.", r.Version, r.Service)
+				return fmt.Errorf("the release %s of %s has no artifact", r.Version, r.Service)
 			}
 			var n client.ReleaseNotes
 			if err := g.client().Get(cmd.Context(), "/artifacts/"+client.Escape(found[0].ID)+"/notes", &n); err != nil {

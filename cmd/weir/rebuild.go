@@ -29,7 +29,7 @@ The revision comes from a clone, the current folder if --dir names no other.`,
 				return err
 			}
 			if len(found) == 0 {
-				return fmt.Errorf("There is no artifact %s. `weir artifact list` shows what there is.", digest)
+				return fmt.Errorf("there is no artifact %s; weir artifact list shows what there is", digest)
 			}
 			var a client.ArtifactDetails
 			if err := g.client().Get(cmd.Context(), "/artifacts/"+client.Escape(found[0].ID), &a); err != nil {
@@ -45,7 +45,7 @@ The revision comes from a clone, the current folder if --dir names no other.`,
 				}
 			}
 			if !known {
-				return fmt.Errorf("The artifact %s has no provenance, so nobody knows what to build.", digest)
+				return fmt.Errorf("the artifact %s has no provenance, so nobody knows what to build", digest)
 			}
 			o.Image, o.Server, o.Token = a.Image, g.client().Server, g.client().Token
 			rep, err := app.RunRebuild(cmd.Context(), o, cmd.ErrOrStderr())
@@ -63,7 +63,7 @@ The revision comes from a clone, the current folder if --dir names no other.`,
 				}
 			})
 			if err == nil && !rep.Same {
-				err = fmt.Errorf("%s is not what %s builds now.", digest, rep.Revision[:12])
+				err = fmt.Errorf("%s is not what %s builds now", digest, rep.Revision[:12])
 			}
 			return err
 		},

@@ -8,7 +8,6 @@ import (
 	"testing"
 
 	"github.com/google/go-containerregistry/pkg/authn"
-	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/v1/random"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 
@@ -80,7 +79,7 @@ func TestFilesTravelAsArtifacts(t *testing.T) {
 	raw, _ := json.Marshal(evil)
 	text := strings.Replace(string(raw), `"layers":null`, `"layers":[{"mediaType":"text/plain","digest":"`+l.digest+`","size":1,"annotations":{"org.opencontainers.image.title":"../out"}}]`, 1)
 	text = strings.Replace(text, `"config":{"mediaType":"","digest":"","size":0}`, `"config":{"mediaType":"application/vnd.oci.empty.v1+json","digest":"`+d.digest+`","size":2}`, 1)
-	if err := remote.Put(parseRef(t, srv, "shop/evil:1").(name.Reference), manifestBytes(text), remote.WithAuth(&authn.Basic{Username: "x", Password: r.Token})); err != nil {
+	if err := remote.Put(parseRef(t, srv, "shop/evil:1"), manifestBytes(text), remote.WithAuth(&authn.Basic{Username: "x", Password: r.Token})); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := r.Pull(t.Context(), "shop/evil:1", to); err == nil || !strings.Contains(fault.Sentence(err), `names the file "../out", which is not a plain name`) {

@@ -48,10 +48,7 @@ func checkRegistries(all []ExternalRegistry) error {
 }
 
 // externals are the registries that the configuration names.
-type externals struct {
-	all []ExternalRegistry
-	own string // host of Weir's own
-}
+type externals struct{ all []ExternalRegistry }
 
 func (x externals) find(host string) (ExternalRegistry, error) {
 	for _, r := range x.all {
