@@ -27,6 +27,7 @@ require (
 	github.com/aws/smithy-go v1.28.1 // indirect
 	github.com/awslabs/amazon-ecr-credential-helper/ecr-login v0.12.0 // indirect
 	github.com/mitchellh/go-homedir v1.1.0 // indirect
+	github.com/pandatix/go-cvss v0.6.2 // indirect
 )
 
 require (

@@ -52,7 +52,7 @@ func artifactCommand(g *globals) *cobra.Command {
 				}
 			})
 		}}
-	return parent("artifact", "Look at artifacts", list, show, componentsCommand(g), diffCommand(g), whereCommand(g), rebuildCommand(g), pushCommand(g), pullCommand(g))
+	return parent("artifact", "Look at artifacts", list, show, componentsCommand(g), diffCommand(g), whereCommand(g), findingsCommand(g), rebuildCommand(g), pushCommand(g), pullCommand(g))
 }
 
 func verifyCommand(g *globals) *cobra.Command {

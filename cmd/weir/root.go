@@ -120,7 +120,7 @@ takes it back by itself when the evidence says so.
 	add("deliver", loginCommand(g), changeCommand(g), runsCommand(g), logsCommand(g), testsCommand(g), releaseCommand(g), rolloutCommand(g), rollbackCommand(g))
 	add("repo", runCommand(g), exprCommand())
 	add("admin", settingCommand(g, "secret", "/secrets"), settingCommand(g, "variable", "/variables"), mirrorCommand(g))
-	add("prove", artifactCommand(g), verifyCommand(g), evidenceCommand(g), policyCommand(g), auditCommand(g))
+	add("prove", artifactCommand(g), verifyCommand(g), evidenceCommand(g), policyCommand(g), vulnerabilityCommand(g), auditCommand(g))
 	add("admin", userCommand(g), tokenCommand(g), repoCommand(g), keysCommand(g), gcCommand(g))
 	add("admin", registryCommand(g))
 	wrapArgs(root)

@@ -17,6 +17,7 @@ import (
 	"weir/internal/artifact/componentdb"
 	artifactengine "weir/internal/artifact/engine"
 	"weir/internal/artifact/registry"
+	"weir/internal/artifact/vulndb"
 	"weir/internal/base/blob"
 	"weir/internal/base/confine"
 	"weir/internal/base/db"
@@ -127,7 +128,7 @@ func (s *System) openBase(ctx context.Context) (err error) {
 	if s.db, err = open(ctx, "database", s.Config.Database, databases); err != nil {
 		return err
 	}
-	for _, migrate := range []func(context.Context, *db.DB) error{lease.Migrate, journal.Migrate, source.Migrate, pipelinedb.Migrate, logdb.Migrate, testdb.Migrate, artifactdb.Migrate, componentdb.Migrate, evidencedb.Migrate} {
+	for _, migrate := range []func(context.Context, *db.DB) error{lease.Migrate, journal.Migrate, source.Migrate, pipelinedb.Migrate, logdb.Migrate, testdb.Migrate, artifactdb.Migrate, componentdb.Migrate, vulndb.Migrate, evidencedb.Migrate} {
 		if err := migrate(ctx, s.db); err != nil {
 			return err
 		}
@@ -307,6 +308,9 @@ func (s *System) openArtifact(ctx context.Context) error {
 		Source: commits{s.source, s.git}, Runs: runs{s.pipeline}, Checks: checks{s.source}, Gate: admission{s}, Copies: copies{s}, Dir: "", ModuleCaches: s.moduleCaches, Sweep: s.registry.Sweep, Holder: s.data.holder()})
 	index := &componentdb.Index{DB: s.db, Journal: s.journal, Components: s.artifact.Components, Holder: s.data.holder()}
 	s.artifact.Search(index)
+	s.artifact.Watch(&vulndb.Store{DB: s.db, Now: time.Now, Ledger: func(ctx context.Context, tx *db.Tx, e artifact.Entry) error {
+		return s.append(ctx, tx, e.Actor, e.Action, e.Subject, e.Data)
+	}})
 	s.add(index)
 	return nil
 }

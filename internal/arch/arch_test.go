@@ -20,7 +20,7 @@ var order = []string{
 	"examples",
 	"internal/base",
 	"internal/guard/identity", "internal/guard/ledger", "internal/guard/evidence", "internal/guard/policy", "internal/guard/approval", "internal/guard/secret",
-	"internal/catalog", "internal/check",
+	"internal/catalog", "internal/check/vuln", "internal/check",
 	"internal/source", "internal/pipeline", "internal/artifact", "internal/deploy", "internal/control",
 	"internal/edge",
 	"internal/app",

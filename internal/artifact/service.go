@@ -18,12 +18,13 @@ const MaxOutput = 2 << 30
 
 // Service takes in what jobs make and tells what there is.
 type Service struct {
-	store     Store
-	bytes     Bytes
-	images    Images
-	signer    Signer
-	authorize func(ctx context.Context, action, org string) error
-	index     Index // what Uses looks in
+	store      Store
+	bytes      Bytes
+	images     Images
+	signer     Signer
+	authorize  func(ctx context.Context, action, org string) error
+	index      Index // what Uses looks in
+	advisories Advisories
 }
 
 // NewService returns the service. authorize asks policy about the actor in ctx.

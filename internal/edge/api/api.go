@@ -86,11 +86,13 @@ func New(c Config) http.Handler {
 	s.registry(a)
 	s.artifacts(a)
 	s.components(a)
+	s.vulnerabilities(a)
 	s.submissions(a)
 	s.notes(a)
 	s.ledgerRoutes(a)
 	s.delivery(a)
 	mux.HandleFunc("GET /api/v1/runs/{run}/jobs/{job}/log", s.log)
+	mux.HandleFunc("POST /api/v1/vulnerabilities/import", s.importAdvisories)
 	mux.HandleFunc("/api/", func(w http.ResponseWriter, r *http.Request) {
 		problem(w, r, fault.New(fault.NotFound, "There is nothing at %s. The document at /api/v1/openapi.json lists what there is; this server speaks %s.", r.URL.Path, Version))
 	})

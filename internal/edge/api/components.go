@@ -48,19 +48,13 @@ func (s *server) components(a huma.API) {
 		if err != nil {
 			return nil, err
 		}
-		envs, err := s.Delivery.Environments(ctx)
+		runs, err := s.running(ctx)
 		if err != nil {
 			return nil, err
 		}
-		runs := map[string][]string{}
-		for _, e := range envs {
-			if e.Current != "" {
-				runs[e.Digest] = append(runs[e.Digest], e.Environment)
-			}
-		}
 		out := []ComponentUse{}
 		for _, u := range uses {
-			out = append(out, ComponentUse{Component(u.Component), string(u.ArtifactID), u.Service, u.Tag, u.Digest, u.Admitted, append([]string{}, runs[u.Digest]...)})
+			out = append(out, componentUse(u, runs))
 		}
 		return out, nil
 	})
@@ -98,4 +92,20 @@ func (s *server) components(a huma.API) {
 		}
 		return out, err
 	})
+}
+
+// running lists the environments that run an image now, by digest.
+func (s *server) running(ctx context.Context) (map[string][]string, error) {
+	envs, err := s.Delivery.Environments(ctx)
+	runs := map[string][]string{}
+	for _, e := range envs {
+		if e.Current != "" {
+			runs[e.Digest] = append(runs[e.Digest], e.Environment)
+		}
+	}
+	return runs, err
+}
+
+func componentUse(u artifact.Use, runs map[string][]string) ComponentUse {
+	return ComponentUse{Component(u.Component), string(u.ArtifactID), u.Service, u.Tag, u.Digest, u.Admitted, append([]string{}, runs[u.Digest]...)}
 }

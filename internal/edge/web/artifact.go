@@ -3,6 +3,7 @@ package web
 import (
 	"encoding/json"
 	"net/http"
+	"strconv"
 	"strings"
 
 	"weir/internal/base/fault"
@@ -70,4 +71,35 @@ func (s *Site) sbom(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/vnd.cyclonedx+json")
 	w.Header().Set("Content-Disposition", `attachment; filename="`+strings.ReplaceAll(name, `"`, "")+`"`)
 	_, _ = w.Write(raw)
+}
+
+// level is how many findings of a severity there are.
+type level struct {
+	Word, Width string
+	Count       int
+}
+
+// levels counts the findings of each severity, the worst first.
+func (v Vulnerabilities) levels() []level {
+	out := []level{{Word: "critical"}, {Word: "high"}, {Word: "medium"}, {Word: "low"}, {Word: "unknown"}}
+	most := 1
+	for i := range out {
+		for _, f := range v.Findings {
+			if f.Severity == out[i].Word {
+				out[i].Count++
+			}
+		}
+		most = max(most, out[i].Count)
+	}
+	for i := range out {
+		out[i].Width = strconv.Itoa(100*out[i].Count/most) + "%"
+	}
+	return out
+}
+
+func (f Finding) rating() string {
+	if f.Score > 0 {
+		return f.Severity + ", " + strconv.FormatFloat(f.Score, 'f', 1, 64)
+	}
+	return f.Severity
 }

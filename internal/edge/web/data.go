@@ -463,6 +463,7 @@ type ArtifactList struct {
 	Rows           []ArtifactRow
 	More, MoreUses bool
 	Uses           []ComponentUse // of the components that match Query
+	Advisory       *Advisory      // if Query names one; Uses are then what it affects
 }
 
 // ComponentUse is an artifact that contains a component.
@@ -493,6 +494,7 @@ type Artifact struct {
 	Decisions []Decision
 	Where     []Where
 	Kept      Keeping
+	Vulns     Vulnerabilities
 	Verify    string // the command
 	// Components is what it is made of, by name, from its signed SBOM; Changes
 	// is what differs from the artifact before it, whose tag is Since.
@@ -540,6 +542,23 @@ type Referrer struct {
 	Digest, Type string
 	Size         int64
 }
+
+// Vulnerabilities is an artifact compared with what is known now.
+type Vulnerabilities struct {
+	Known                int64 // advisories; 0 if none were imported
+	Imported             time.Time
+	Compared, Uncompared int
+	Findings             []Finding // the worst first
+}
+
+// Finding is a vulnerability of a component.
+type Finding struct {
+	Name, ID, Severity, Summary, URL, Component, Version, Fixed string
+	Score                                                       float64
+}
+
+// Advisory is a vulnerability that was searched for by its name.
+type Advisory struct{ Name, ID, Severity, Summary, URL string }
 
 // Keeping says whether an artifact's image stays in the registry.
 type Keeping struct {

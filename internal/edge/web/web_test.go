@@ -86,24 +86,25 @@ func (s *site) post(path string, form url.Values) (*http.Response, string) {
 
 var paths = []string{"/", "/runs", "/runs?repository=checkout&state=failure&branch=x&actor=y&workflow=z", "/runs?repository=search", "/runs/run_1", "/runs/run_1?tab=tests", "/runs/run_1?tab=tests&q=webhook", "/runs/run_1?tab=time",
 	"/runs/run_1?tab=artifacts", "/runs/run_1?tab=summary&job=job_integration_2_3", "/runs/run_1?q=chunked", "/runs/run_1?line=12", "/tests/4f2a9c01", "/runs/run_1?job=job_e2e", "/rollouts", "/rollouts/rollout_live", "/changes", "/changes?state=all", "/changes/change_1",
-	"/artifacts", "/artifacts?q=x", "/artifacts/artifact_1", "/artifacts/artifact_1?q=text", "/audit", "/audit?entry=entry_c", "/jump?q=checkout"}
+	"/artifacts", "/artifacts?q=x", "/artifacts?q=CVE-2025-22872", "/artifacts/artifact_1", "/artifacts/artifact_1?q=text", "/audit", "/audit?entry=entry_c", "/jump?q=checkout"}
 
 func TestPagesReadWithoutScript(t *testing.T) {
 	s := open(t)
 	for path, want := range map[string][]string{
-		"/":                       {"2 of 4 services in 38 s or less.", "Approve catalog 1.3.0-51ba7f0 to production", "1.1.0-c07d9e2"},
-		"/runs/run_1":             {"Move to Go 1.26.8", "1 error in integration 2/3", "--- FAIL: TestWebhook_ReplayWindow", "What it waits for"},
-		"/rollouts/rollout_live":  {"Baking at 25%", "No regression seen.", "0.12 of 1", "Roll back now", "Why now", "View as table"},
-		"/changes/change_1":       {"One rule blocks this change", "Can help: ines and kofi"},
-		"/artifacts/artifact_1":   {"weir verify localhost:7400", "Provenance", "release.promote", "Components", "6 of 7 links verified now", "Does not hold", "No admission is signed.", "The chain does not hold", "it runs in staging of checkout", "audit of 2026", "BSD-3-Clause", "3 components differ", "v0.46.0 to v0.47.0", "removed, was v0.38.0", "added, v0.31.0"},
-		"/audit?entry=entry_c":    {"Inclusion proof", "48,219 entries", "weir.entry/v1"},
-		"/jump?q=checkout":        {"2 matches for"},
-		"/changes":                {"Reserve stock atomically"},
-		"/runs":                   {"Cache voucher lookups"},
-		"/rollouts":               {"checkout in production"},
-		"/artifacts?q=x/net":      {"Which artifacts contain it", "v0.46.0", "nowhere now", "weir artifact where x/net"},
-		"/artifacts?q=nothing":    {"No artifact matches", "No component matches"},
-		"/jump?q=nothing+of+that": {"Nothing found for"},
+		"/":                           {"2 of 4 services in 38 s or less.", "Approve catalog 1.3.0-51ba7f0 to production", "1.1.0-c07d9e2"},
+		"/runs/run_1":                 {"Move to Go 1.26.8", "1 error in integration 2/3", "--- FAIL: TestWebhook_ReplayWindow", "What it waits for"},
+		"/rollouts/rollout_live":      {"Baking at 25%", "No regression seen.", "0.12 of 1", "Roll back now", "Why now", "View as table"},
+		"/changes/change_1":           {"One rule blocks this change", "Can help: ines and kofi"},
+		"/artifacts/artifact_1":       {"weir verify localhost:7400", "Provenance", "release.promote", "Components", "6 of 7 links verified now", "Does not hold", "No admission is signed.", "The chain does not hold", "it runs in staging of checkout", "audit of 2026", "CVE-2025-22872", "high, 7.5", "none yet", "4,291 advisories", "BSD-3-Clause", "3 components differ", "v0.46.0 to v0.47.0", "removed, was v0.38.0", "added, v0.31.0"},
+		"/audit?entry=entry_c":        {"Inclusion proof", "48,219 entries", "weir.entry/v1"},
+		"/jump?q=checkout":            {"2 matches for"},
+		"/changes":                    {"Reserve stock atomically"},
+		"/runs":                       {"Cache voucher lookups"},
+		"/rollouts":                   {"checkout in production"},
+		"/artifacts?q=x/net":          {"Which artifacts contain it", "v0.46.0", "nowhere now", "weir artifact where x/net"},
+		"/artifacts?q=CVE-2025-22872": {"Incorrect neutralisation", "GO-2025-3595", "production"},
+		"/artifacts?q=nothing":        {"No artifact matches", "No component matches"},
+		"/jump?q=nothing+of+that":     {"Nothing found for"},
 	} {
 		resp, body := s.get(path)
 		if resp.StatusCode != http.StatusOK {

@@ -42,6 +42,9 @@ type (
 	Component       = api.Component
 	ComponentChange = api.ComponentChange
 	ComponentUse    = api.ComponentUse
+	AdvisoryState   = api.AdvisoryState
+	Findings        = api.Findings
+	Vulnerability   = api.Vulnerability
 	ArtifactDetails = api.ArtifactDetails
 	Intake          = api.Intake
 	ReleaseNotes    = api.ReleaseNotes
@@ -93,6 +96,19 @@ func (c *Client) Do(ctx context.Context, method, path string, in, out any) error
 	if out == nil {
 		return nil
 	}
+	if err := json.NewDecoder(io.LimitReader(res.Body, 64<<20)).Decode(out); err != nil {
+		return fault.Wrap(fault.Unavailable, err, "The answer of %s could not be read. Is it a Weir server?", c.Server)
+	}
+	return nil
+}
+
+// Upload sends bytes as they are and reads the answer into out.
+func (c *Client) Upload(ctx context.Context, path string, body io.Reader, out any) error {
+	res, err := c.send(ctx, http.MethodPost, path, body, &http.Client{})
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close()
 	if err := json.NewDecoder(io.LimitReader(res.Body, 64<<20)).Decode(out); err != nil {
 		return fault.Wrap(fault.Unavailable, err, "The answer of %s could not be read. Is it a Weir server?", c.Server)
 	}

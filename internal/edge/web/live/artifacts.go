@@ -32,17 +32,25 @@ func (d *Data) Artifacts(ctx context.Context, query string) (web.ArtifactList, e
 	if query == "" {
 		return l, nil
 	}
+	if artifact.IsAdvisory(query) {
+		return l, d.affected(ctx, query, &l)
+	}
 	name, version, _ := strings.Cut(query, "@")
 	uses, err := d.Config.Artifact.Uses(ctx, artifact.ComponentQuery{Name: name, Version: version, Limit: usesShown + 1})
 	if err != nil {
 		return l, err
 	}
+	return l, d.uses(ctx, uses, &l)
+}
+
+// uses tells where artifacts run that contain something.
+func (d *Data) uses(ctx context.Context, uses []artifact.Use, l *web.ArtifactList) error {
 	if len(uses) == 0 {
-		return l, nil
+		return nil
 	}
 	envs, err := d.Deploy.Environments(ctx)
 	if err != nil {
-		return l, err
+		return err
 	}
 	runs := map[string][]string{}
 	for _, e := range envs {
@@ -54,7 +62,37 @@ func (d *Data) Artifacts(ctx context.Context, query string) (web.ArtifactList, e
 	for _, u := range uses[:min(len(uses), usesShown)] {
 		l.Uses = append(l.Uses, web.ComponentUse{Name: u.Name, Version: u.Version, ArtifactID: string(u.ArtifactID), Service: u.Service, Tag: u.Tag, Runs: runs[u.Digest], Admitted: u.Admitted})
 	}
-	return l, nil
+	return nil
+}
+
+// affected tells of the vulnerability that was searched for, and what has it.
+func (d *Data) affected(ctx context.Context, name string, l *web.ArtifactList) error {
+	adv, found, err := d.Config.Artifact.Vulnerability(ctx, name)
+	if fault.Is(err, fault.NotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	l.Advisory = &web.Advisory{Name: strings.ToUpper(name), ID: adv.ID, Severity: string(adv.Severity), Summary: adv.Summary, URL: adv.URL}
+	var uses []artifact.Use
+	for _, x := range found {
+		uses = append(uses, x.Use)
+	}
+	return d.uses(ctx, uses, l)
+}
+
+// vulnerabilities compares an artifact with what is known.
+func (d *Data) vulnerabilities(ctx context.Context, id artifact.ID) (web.Vulnerabilities, error) {
+	_, f, err := d.Config.Artifact.Vulnerabilities(ctx, id)
+	if fault.Is(err, fault.NotFound) {
+		return web.Vulnerabilities{}, nil
+	}
+	v := web.Vulnerabilities{Known: f.Database.Advisories, Imported: f.Database.Imported, Compared: f.Compared, Uncompared: f.Uncompared}
+	for _, x := range f.List {
+		v.Findings = append(v.Findings, web.Finding{Name: x.Name(), ID: x.ID, Severity: string(x.Severity), Summary: x.Summary, URL: x.URL, Component: x.Component, Version: x.Version, Fixed: x.Fixed, Score: x.Score})
+	}
+	return v, err
 }
 
 // SBOM implements web.Data.
@@ -95,6 +133,9 @@ func (d *Data) Artifact(ctx context.Context, id string) (web.Artifact, error) {
 		return v, err
 	}
 	v.Kept = d.keeping(ctx, a.Artifact)
+	if v.Vulns, err = d.vulnerabilities(ctx, a.ID); err != nil {
+		return v, err
+	}
 	decisions, err := d.Policy.Decisions(ctx, a.Digest)
 	if err != nil {
 		return v, err

@@ -49,6 +49,9 @@ func (d *Data) Artifacts(ctx context.Context, query string) (web.ArtifactList, e
 	}
 	a, err := d.Artifact(ctx, "artifact_1")
 	l.Rows = []web.ArtifactRow{a.ArtifactRow}
+	if query == "CVE-2025-22872" {
+		l.Advisory = &web.Advisory{Name: query, ID: "GO-2025-3595", Severity: "high", Summary: d.name("Incorrect neutralisation of input in x/net"), URL: "https://pkg.go.dev/vuln/GO-2025-3595"}
+	}
 	if query != "" {
 		l.Uses = []web.ComponentUse{{Name: d.name("golang.org/x/net"), Version: "v0.47.0", ArtifactID: "artifact_1", Service: d.name("checkout"), Tag: a.Tag, Runs: []string{"staging", d.name("production")}, Admitted: a.Created},
 			{Name: "golang.org/x/net", Version: "v0.46.0", ArtifactID: "artifact_0", Service: "checkout", Tag: "1.0.0-0f3e1c2", Admitted: a.Created}}
@@ -92,8 +95,11 @@ func (d *Data) Artifact(_ context.Context, id string) (web.Artifact, error) {
 		Components: []web.Component{{Kind: "library", Name: d.name("golang.org/x/net"), Version: "v0.47.0", Licence: "BSD-3-Clause"}, {Kind: "library", Name: "golang.org/x/text", Version: "v0.31.0"}, {Kind: "library", Name: "std", Version: "1.26.8"}},
 		Changes:    []web.ComponentChange{{Kind: "library", Name: d.name("golang.org/x/net"), From: "v0.46.0", To: "v0.47.0"}, {Kind: "library", Name: "golang.org/x/sys", From: "v0.38.0"}, {Kind: "library", Name: "golang.org/x/text", To: "v0.31.0"}},
 		Since:      "1.0.0-0f3e1c2",
-		Kept:       web.Keeping{Known: true, Stays: true, Why: []string{d.name("it runs in staging of checkout"), "it is one of the 20 newest releases"}, Hold: d.name("audit of 2026"), Damaged: 1},
-		Where:      []web.Where{{Environment: "production", State: st("run", "Rolling out"), Note: "25% of the traffic", Href: "/rollouts/rollout_live"}, {Environment: "staging", State: st("ok", "Healthy"), Note: "for 3 h"}},
+		Vulns: web.Vulnerabilities{Known: 4291, Imported: now.Add(-time.Hour), Compared: 3, Uncompared: 1, Findings: []web.Finding{
+			{Name: "CVE-2025-22872", ID: "GO-2025-3595", Severity: "high", Score: 7.5, Summary: d.name("Incorrect neutralisation of input in x/net"), URL: "https://pkg.go.dev/vuln/GO-2025-3595", Component: d.name("golang.org/x/net"), Version: "v0.37.0", Fixed: "v0.38.0"},
+			{Name: "GO-2025-1", ID: "GO-2025-1", Severity: "unknown", Summary: "Something else", Component: "example.com/other", Version: "v1.0.0"}}},
+		Kept:  web.Keeping{Known: true, Stays: true, Why: []string{d.name("it runs in staging of checkout"), "it is one of the 20 newest releases"}, Hold: d.name("audit of 2026"), Damaged: 1},
+		Where: []web.Where{{Environment: "production", State: st("run", "Rolling out"), Note: "25% of the traffic", Href: "/rollouts/rollout_live"}, {Environment: "staging", State: st("ok", "Healthy"), Note: "for 3 h"}},
 	}, nil
 }
 

@@ -1,0 +1,210 @@
+package artifact
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"io"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"weir/internal/base/fault"
+	"weir/internal/check/vuln"
+)
+
+// AdvisoryState is what is known of published vulnerabilities.
+type AdvisoryState struct {
+	Advisories int64
+	Source     string    // of the last import
+	Imported   time.Time // zero if there was none
+}
+
+// Advisories are the published vulnerabilities. Their adapter is vulndb.
+type Advisories interface {
+	// Import reads advisories in OSV's format: a zip of them, or one.
+	Import(ctx context.Context, source string, r io.ReaderAt, size int64) (AdvisoryState, error)
+	State(ctx context.Context) (AdvisoryState, error)
+	// About lists those about a package; Affected is about it alone.
+	About(ctx context.Context, ecosystem, name string) ([]vuln.Advisory, error)
+	// Named lists those with an id or alias, once for each package.
+	Named(ctx context.Context, name string) ([]vuln.Advisory, error)
+}
+
+// Finding is a vulnerability of a component.
+type Finding struct {
+	ID        string   // of the advisory
+	Aliases   []string // CVE and GHSA ids
+	Severity  vuln.Severity
+	Score     float64
+	Summary   string
+	URL       string
+	Component string
+	Version   string
+	Fixed     string // the first later version without it, "" if there is none
+}
+
+// Name is how people call it: the CVE, if there is one.
+func (f Finding) Name() string {
+	if i := slices.IndexFunc(f.Aliases, func(a string) bool { return strings.HasPrefix(a, "CVE-") }); i >= 0 {
+		return f.Aliases[i]
+	}
+	return f.ID
+}
+
+// Findings is a comparison of an artifact with what is known now.
+type Findings struct {
+	List       []Finding // the worst first
+	Compared   int       // components that could be compared
+	Uncompared int       // components of an ecosystem or a version that could not
+	Database   AdvisoryState
+}
+
+// Count counts the findings of a severity.
+func (f Findings) Count(s vuln.Severity) (n int) {
+	for _, x := range f.List {
+		if x.Severity == s {
+			n++
+		}
+	}
+	return n
+}
+
+// Watch makes s compare artifacts with advisories.
+func (s *Service) Watch(a Advisories) { s.advisories = a }
+
+// MayImportAdvisories refuses who may not import.
+func (s *Service) MayImportAdvisories(ctx context.Context) error {
+	return s.authorize(ctx, "vulnerability.import", "default")
+}
+
+// ImportAdvisories takes in published vulnerabilities.
+func (s *Service) ImportAdvisories(ctx context.Context, source string, r io.ReaderAt, size int64) (AdvisoryState, error) {
+	if err := s.MayImportAdvisories(ctx); err != nil {
+		return AdvisoryState{}, err
+	}
+	return s.advisories.Import(ctx, source, r, size)
+}
+
+// AdvisoryState tells what was imported last.
+func (s *Service) AdvisoryState(ctx context.Context) (AdvisoryState, error) {
+	if err := s.authorize(ctx, "artifact.read", "default"); err != nil {
+		return AdvisoryState{}, err
+	}
+	return s.advisories.State(ctx)
+}
+
+// Vulnerabilities compares what an artifact is made of with the vulnerabilities
+// that are known now. It does not look whether vulnerable code is called.
+func (s *Service) Vulnerabilities(ctx context.Context, id ID) (Artifact, Findings, error) {
+	a, components, err := s.Components(ctx, id)
+	if err != nil {
+		return a, Findings{}, err
+	}
+	f := Findings{}
+	if f.Database, err = s.advisories.State(ctx); err != nil || f.Database.Advisories == 0 {
+		return a, f, err
+	}
+	for _, c := range components {
+		if c.Kind == "file" {
+			continue
+		}
+		ecosystem, name, version, ok := vuln.Package(c.PURL)
+		if !ok {
+			f.Uncompared++
+			continue
+		}
+		about, err := s.advisories.About(ctx, ecosystem, name)
+		if err != nil {
+			return a, f, fmt.Errorf("advisories about %s: %w", name, err)
+		}
+		found, known := match(c, version, about)
+		if f.List = append(f.List, found...); known {
+			f.Compared++
+		} else {
+			f.Uncompared++
+		}
+	}
+	slices.SortStableFunc(f.List, func(a, b Finding) int {
+		return cmp.Or(cmp.Compare(slices.Index(vuln.Severities, a.Severity), slices.Index(vuln.Severities, b.Severity)), cmp.Compare(b.Score, a.Score), cmp.Compare(a.Component, b.Component), cmp.Compare(a.ID, b.ID))
+	})
+	return a, f, nil
+}
+
+// match lists the findings of one component. It is pure.
+func match(c Component, version string, about []vuln.Advisory) (found []Finding, known bool) {
+	known = true
+	for _, adv := range about {
+		if adv.Withdrawn {
+			continue
+		}
+		for _, x := range adv.Affected {
+			affected, fixed, ok := x.Affects(version)
+			known = known && ok
+			if affected {
+				found = append(found, Finding{ID: adv.ID, Aliases: adv.Aliases, Severity: adv.Severity, Score: adv.Score, Summary: adv.Summary, URL: adv.URL, Component: c.Name, Version: c.Version, Fixed: fixed})
+				break
+			}
+		}
+	}
+	return found, known
+}
+
+var advisoryName = regexp.MustCompile(`(?i)^(CVE-\d{4}-\d+|GHSA(-[0-9a-z]{4}){3}|GO-\d{4}-\d+|(OSV|PYSEC|RUSTSEC|MAL)-\d{4}-\d+)$`)
+
+// IsAdvisory reports whether a text is the name of a vulnerability, such as CVE-2026-12345.
+func IsAdvisory(text string) bool { return advisoryName.MatchString(text) }
+
+// Affected is an artifact that contains a vulnerable version.
+type Affected struct {
+	Use
+	Fixed string
+}
+
+// Vulnerability tells of an advisory, by id or alias, and of the artifacts that
+// contain what it affects.
+func (s *Service) Vulnerability(ctx context.Context, name string) (vuln.Advisory, []Affected, error) {
+	if err := s.authorize(ctx, "artifact.read", "default"); err != nil {
+		return vuln.Advisory{}, nil, err
+	}
+	named, err := s.advisories.Named(ctx, name)
+	if err != nil {
+		return vuln.Advisory{}, nil, err
+	}
+	if len(named) == 0 {
+		return vuln.Advisory{}, nil, fault.New(fault.NotFound, "There is no advisory %s among those that were imported. `weir vulnerability import FILE` takes in newer ones.", name)
+	}
+	first := named[0]
+	first.Affected = nil
+	var out []Affected
+	seen := map[string]bool{}
+	for _, adv := range named {
+		for _, x := range adv.Affected {
+			first.Affected = append(first.Affected, x)
+			uses, err := s.index.Find(ctx, ComponentQuery{Name: component(x), Limit: 5000})
+			if err != nil {
+				return first, nil, err
+			}
+			for _, u := range uses {
+				ecosystem, pkg, version, ok := vuln.Package(u.PURL)
+				if !ok || ecosystem != x.Ecosystem || pkg != x.Package || seen[string(u.ArtifactID)+u.PURL] {
+					continue
+				}
+				if affected, fixed, _ := x.Affects(version); affected && !adv.Withdrawn {
+					seen[string(u.ArtifactID)+u.PURL] = true
+					out = append(out, Affected{u, fixed})
+				}
+			}
+		}
+	}
+	return first, out, nil
+}
+
+// component is what an SBOM calls a package.
+func component(x vuln.Affected) string {
+	if x.Ecosystem == "Go" && x.Package == "stdlib" {
+		return "std"
+	}
+	return x.Package
+}

@@ -1,0 +1,100 @@
+package artifact
+
+import (
+	"context"
+	"io"
+	"slices"
+	"strings"
+	"testing"
+
+	"weir/internal/base/fault"
+	"weir/internal/check/vuln"
+)
+
+// known are advisories in memory, as vulndb gives them.
+type known []vuln.Advisory
+
+func (k known) Import(context.Context, string, io.ReaderAt, int64) (AdvisoryState, error) {
+	return AdvisoryState{}, nil
+}
+func (k known) State(context.Context) (AdvisoryState, error) {
+	return AdvisoryState{Advisories: int64(len(k))}, nil
+}
+func (k known) About(_ context.Context, ecosystem, name string) (out []vuln.Advisory, _ error) {
+	for _, a := range k {
+		if slices.ContainsFunc(a.Affected, func(x vuln.Affected) bool { return x.Ecosystem == ecosystem && x.Package == name }) {
+			out = append(out, a)
+		}
+	}
+	return out, nil
+}
+func (k known) Named(_ context.Context, name string) (out []vuln.Advisory, _ error) {
+	for _, a := range k {
+		if a.ID == name || slices.Contains(a.Aliases, name) {
+			out = append(out, a)
+		}
+	}
+	return out, nil
+}
+
+type uses []Use
+
+func (u uses) Find(_ context.Context, q ComponentQuery) (out []Use, _ error) {
+	for _, x := range u {
+		if strings.Contains(x.Name, q.Name) {
+			out = append(out, x)
+		}
+	}
+	return out, nil
+}
+
+func TestAVulnerabilityIsFoundInWhatContainsIt(t *testing.T) {
+	span := func(pkg, fixed string) []vuln.Affected {
+		return []vuln.Affected{{Ecosystem: "Go", Package: pkg, Spans: []vuln.Span{{Introduced: "0", Fixed: fixed}}}}
+	}
+	advisories := known{
+		{ID: "GO-1", Aliases: []string{"GHSA-1", "CVE-2026-1"}, Severity: vuln.Medium, Score: 5, Affected: span("golang.org/x/net", "0.38.0")},
+		{ID: "GO-2", Severity: vuln.Critical, Score: 9.8, Affected: span("stdlib", "1.26.9")},
+		{ID: "GO-3", Severity: vuln.High, Withdrawn: true, Affected: span("golang.org/x/net", "9.0.0")},
+	}
+	net := Component{Kind: "library", Name: "golang.org/x/net", Version: "v0.37.0", PURL: "pkg:golang/golang.org/x/net@v0.37.0"}
+	std := Component{Kind: "library", Name: "std", Version: "1.26.8", PURL: "pkg:golang/std@1.26.8"}
+	netter := net
+	netter.Name, netter.PURL = "golang.org/x/netter", "pkg:golang/golang.org/x/netter@v0.37.0"
+	fixed := net
+	fixed.Version, fixed.PURL = "v0.38.0", "pkg:golang/golang.org/x/net@v0.38.0"
+	s := &Service{authorize: func(context.Context, string, string) error { return nil }, advisories: advisories,
+		index: uses{{Component: net, ArtifactID: "artifact_1"}, {Component: netter, ArtifactID: "artifact_2"}, {Component: fixed, ArtifactID: "artifact_3"}, {Component: std, ArtifactID: "artifact_1"}}}
+
+	found, ok := match(net, "v0.37.0", advisories[:1])
+	if !ok || len(found) != 1 || found[0].Name() != "CVE-2026-1" || found[0].Fixed != "0.38.0" {
+		t.Errorf("match() = %+v, %v", found, ok)
+	}
+	if found, ok := match(net, "(devel)", advisories[:1]); ok || len(found) != 0 {
+		t.Errorf("a version that cannot be compared: %+v, %v", found, ok)
+	}
+	if found, _ := match(net, "v0.37.0", advisories[2:]); len(found) != 0 {
+		t.Errorf("a withdrawn advisory counts: %+v", found)
+	}
+	for name, want := range map[string]string{"CVE-2026-1": "artifact_1", "GO-2": "artifact_1", "GO-3": ""} {
+		_, affected, err := s.Vulnerability(t.Context(), name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var ids []string
+		for _, a := range affected {
+			ids = append(ids, string(a.ArtifactID))
+		}
+		if got := strings.Join(ids, " "); got != want {
+			t.Errorf("%s affects %q, want %q", name, got, want)
+		}
+	}
+	if _, _, err := s.Vulnerability(t.Context(), "CVE-2000-1"); !fault.Is(err, fault.NotFound) || !strings.Contains(fault.Sentence(err), "weir vulnerability import") {
+		t.Errorf("an advisory that is not known: %v", err)
+	}
+	for text, want := range map[string]bool{"CVE-2026-1": true, "ghsa-fp9f-44c2-cw27": true, "go-2024-2428": true, "golang.org/x/net": false, "go-cmp": false, "go-2024": false, "checkout": false} {
+		if IsAdvisory(text) != want {
+			t.Errorf("IsAdvisory(%s) = %v", text, !want)
+		}
+	}
+}

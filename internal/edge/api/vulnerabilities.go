@@ -1,0 +1,126 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"weir/internal/artifact"
+	"weir/internal/base/fault"
+)
+
+// AdvisoryState is what is known of published vulnerabilities.
+type AdvisoryState struct {
+	Advisories int64     `json:"advisories"`
+	Source     string    `json:"source,omitempty" doc:"Of the last import."`
+	Imported   time.Time `json:"imported,omitzero"`
+}
+
+// Finding is a vulnerability of a component of an artifact.
+type Finding struct {
+	ID        string   `json:"id"`
+	Aliases   []string `json:"aliases"`
+	Severity  string   `json:"severity" enum:"critical,high,medium,low,unknown"`
+	Score     float64  `json:"score,omitempty" doc:"CVSS base score."`
+	Summary   string   `json:"summary"`
+	URL       string   `json:"url,omitempty"`
+	Component string   `json:"component"`
+	Version   string   `json:"version"`
+	Fixed     string   `json:"fixed,omitempty" doc:"First later version without it."`
+}
+
+// Findings is an artifact compared with what is known now.
+type Findings struct {
+	Findings   []Finding     `json:"findings"`
+	Compared   int           `json:"compared" doc:"Components that could be compared."`
+	Uncompared int           `json:"uncompared" doc:"Components of an ecosystem or version that could not."`
+	Database   AdvisoryState `json:"database"`
+}
+
+// Vulnerability is an advisory and where it is.
+type Vulnerability struct {
+	ID       string             `json:"id"`
+	Aliases  []string           `json:"aliases"`
+	Severity string             `json:"severity" enum:"critical,high,medium,low,unknown"`
+	Score    float64            `json:"score,omitempty"`
+	Summary  string             `json:"summary"`
+	URL      string             `json:"url,omitempty"`
+	Affected []AffectedArtifact `json:"affected"`
+}
+
+// AffectedArtifact is an artifact that contains a vulnerable version.
+type AffectedArtifact struct {
+	ComponentUse
+	Fixed string `json:"fixed,omitempty"`
+}
+
+// maxAdvisories is the largest database that can be imported, in bytes.
+const maxAdvisories = 2 << 30
+
+func (s *server) vulnerabilities(a huma.API) {
+	route(a, "GET", "/vulnerabilities", "vulnerability-state", "What is known of published vulnerabilities", func(ctx context.Context, _ *struct{}) (AdvisoryState, error) {
+		st, err := s.Artifact.AdvisoryState(ctx)
+		return AdvisoryState(st), err
+	})
+	route(a, "GET", "/vulnerabilities/{id}", "show-vulnerability", "An advisory, by id or alias, the artifacts that it affects and where they run", func(ctx context.Context, in *struct {
+		ID string `path:"id"`
+	}) (Vulnerability, error) {
+		adv, affected, err := s.Artifact.Vulnerability(ctx, in.ID)
+		if err != nil {
+			return Vulnerability{}, err
+		}
+		runs, err := s.running(ctx)
+		v := Vulnerability{adv.ID, append([]string{}, adv.Aliases...), string(adv.Severity), adv.Score, adv.Summary, adv.URL, []AffectedArtifact{}}
+		for _, x := range affected {
+			v.Affected = append(v.Affected, AffectedArtifact{componentUse(x.Use, runs), x.Fixed})
+		}
+		return v, err
+	})
+	route(a, "GET", "/artifacts/{id}/vulnerabilities", "list-vulnerabilities", "An artifact's SBOM compared with the vulnerabilities that are known now", func(ctx context.Context, in *struct {
+		ID string `path:"id"`
+	}) (Findings, error) {
+		_, f, err := s.Artifact.Vulnerabilities(ctx, artifact.ID(in.ID))
+		out := Findings{Findings: []Finding{}, Compared: f.Compared, Uncompared: f.Uncompared, Database: AdvisoryState(f.Database)}
+		for _, x := range f.List {
+			out.Findings = append(out.Findings, Finding{x.ID, append([]string{}, x.Aliases...), string(x.Severity), x.Score, x.Summary, x.URL, x.Component, x.Version, x.Fixed})
+		}
+		return out, err
+	})
+}
+
+// importAdvisories takes the zip itself as the body.
+func (s *server) importAdvisories(w http.ResponseWriter, r *http.Request) {
+	st, err := s.takeAdvisories(w, r)
+	if err != nil {
+		problem(w, r, err)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(AdvisoryState(st))
+}
+
+func (s *server) takeAdvisories(w http.ResponseWriter, r *http.Request) (artifact.AdvisoryState, error) {
+	if err := s.Artifact.MayImportAdvisories(r.Context()); err != nil {
+		return artifact.AdvisoryState{}, err // before the bytes are taken
+	}
+	f, err := os.CreateTemp("", "weir-advisories-")
+	if err != nil {
+		return artifact.AdvisoryState{}, err
+	}
+	defer os.Remove(f.Name())
+	defer f.Close()
+	size, err := io.Copy(f, http.MaxBytesReader(w, r.Body, maxAdvisories))
+	if err != nil {
+		return artifact.AdvisoryState{}, fault.New(fault.Invalid, "The database of vulnerabilities did not arrive whole, or has more than %d GiB: %v.", maxAdvisories>>30, err)
+	}
+	source := r.URL.Query().Get("source")
+	if source == "" || len(source) > 200 {
+		source = "an import"
+	}
+	return s.Artifact.ImportAdvisories(r.Context(), source, f, size)
+}
