@@ -171,7 +171,8 @@ func hostCommand(g *globals) *cobra.Command {
 	c := parent("host", "The process that runs deployed services on this machine")
 	c.Long = `The host owns the proxies, the processes and the images of this machine. It is a
 process of its own: the server drives it, and it goes on without the server. weir
-serve starts one by itself; start it by a service manager to have it at boot.`
+serve starts one by itself; start it by a service manager to have it at boot.
+It pulls images with --token, or with the token that the server keeps in its folder.`
 	run := &cobra.Command{Use: "run", Short: "Run the host", Args: cobra.NoArgs, Example: "  weir host run --dir ./weir-data/host --registry http://127.0.0.1:7400 --trusted-root ./weir-data/trusted_root.json",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return app.RunHost(cmd.Context(), app.HostOptions{Dir: dir, Registry: registry, TrustedRoot: root, Token: g.token, Unconfined: unconfined})

@@ -6,11 +6,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -637,5 +639,61 @@ func TestScrubGoesOnWhereItStopped(t *testing.T) {
 	}
 	if st, err := y.keeper.Scrub(y.as(identity.Admin), true); err != nil || st.Asked.IsZero() {
 		t.Errorf("%+v, %v", st, err)
+	}
+}
+
+// faulty is a store whose reads of one blob end in an error.
+type faulty struct {
+	blob.Store
+	digest string
+	err    error
+}
+
+func (f faulty) Open(ctx context.Context, d blob.Digest) (io.ReadSeekCloser, int64, error) {
+	r, n, err := f.Store.Open(ctx, d)
+	if err == nil && string(d) == f.digest {
+		return broken{r, f.err}, n, nil
+	}
+	return r, n, err
+}
+
+type broken struct {
+	io.ReadSeekCloser
+	err error
+}
+
+func (b broken) Read([]byte) (int, error) { return 0, b.err }
+
+func TestScrubTellsDamageFromAFaultOnTheWay(t *testing.T) {
+	for what, c := range map[string]struct {
+		err     error
+		damaged int64
+	}{
+		"the network":         {io.ErrUnexpectedEOF, 0},
+		"a time limit":        {os.ErrDeadlineExceeded, 0},
+		"a checksum":          {fmt.Errorf("%w: x", blob.ErrDamaged), 1},
+		"a sector of a disk":  {&os.PathError{Op: "read", Path: "x", Err: syscall.EIO}, 1},
+		"nothing, of a blob ": {nil, 0},
+	} {
+		d := dbtest.SQLite(t)
+		y := newYard(t, d, registry.Limits{})
+		y.pushed("shop/app", "v1", "layer one")
+		good, err := dir.Open(y.root)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c.err != nil {
+			y.over(d, faulty{good, digest([]byte("layer one")), c.err}, registry.Limits{})
+		}
+		if err := (registry.Scrubber{Keeper: y.keeper}).Read(t.Context(), true); err != nil {
+			t.Errorf("%s: Read() = %v", what, err)
+		}
+		st, err := y.keeper.Scrub(y.as(), false)
+		if err != nil || st.Last.Damaged != c.damaged || st.Last.Checked != st.Total {
+			t.Errorf("%s: %+v, %v; want %d damaged", what, st.Last, err, c.damaged)
+		}
+		if _, err := good.Stat(t.Context(), blob.Digest(digest([]byte("layer one")))); c.damaged == 0 && err != nil {
+			t.Errorf("%s: good bytes were put aside: %v", what, err)
+		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"syscall"
 	"time"
 
 	"weir/internal/artifact"
@@ -25,6 +26,9 @@ const (
 	scrubLook  = 5 * time.Second // how soon a scrub begins that somebody asked for
 	scrubBatch = 64
 )
+
+// errUnreadable is a fault on the way to the bytes, which says nothing about them.
+var errUnreadable = errors.New("unreadable")
 
 // Scrubber reads all bytes that the registry needs, one blob after the other, and hashes them again. It is a part of its own, as it
 // may read for days. Where it is, is stored: a restart goes on there.
@@ -87,6 +91,10 @@ func (s Scrubber) Read(ctx context.Context, fast bool) error {
 		for _, stored := range batch {
 			began := time.Now()
 			n, damaged, err := s.examine(ctx, blob.Digest(stored))
+			if errors.Is(err, errUnreadable) && ctx.Err() == nil {
+				slog.WarnContext(ctx, "stored bytes cannot be read now; the next reading tries again", "digest", stored, "error", err)
+				err = nil
+			}
 			if err != nil {
 				return fmt.Errorf("read %s: %w", stored, err)
 			}
@@ -130,7 +138,7 @@ func (s Scrubber) examine(ctx context.Context, stored blob.Digest) (n int64, dam
 			return n, false, err
 		}
 	}
-	known, found, err := s.Registry.rows.Damaged(ctx, stored)
+	_, found, err := s.Registry.rows.Damaged(ctx, stored)
 	if err != nil {
 		return n, false, err
 	}
@@ -147,14 +155,14 @@ func (s Scrubber) examine(ctx context.Context, stored blob.Digest) (n int64, dam
 	if found {
 		return n, true, nil
 	}
-	known = artifactdb.Damage{Stored: stored, Why: why, Found: s.now()}
-	return n, true, s.mark(ctx, known)
+	needed, err := s.mark(ctx, artifactdb.Damage{Stored: stored, Why: why, Found: s.now()})
+	return n, needed, err
 }
 
 // mark stores the damage with its ledger entry, unless nobody needs the bytes, or somebody has pushed them again by now.
-func (s Scrubber) mark(ctx context.Context, d artifactdb.Damage) error {
-	err := s.Registry.db.Write(ctx, func(tx *db.Tx) error {
-		needed, err := s.Registry.rows.Needed(ctx, tx, d.Stored)
+func (s Scrubber) mark(ctx context.Context, d artifactdb.Damage) (needed bool, err error) {
+	err = s.Registry.db.Write(ctx, func(tx *db.Tx) (err error) {
+		needed, err = s.Registry.rows.Needed(ctx, tx, d.Stored)
 		if err != nil || !needed {
 			return err
 		}
@@ -163,14 +171,14 @@ func (s Scrubber) mark(ctx context.Context, d artifactdb.Damage) error {
 		}
 		return s.Ledger(ctx, tx, artifact.Entry{Actor: "registry", Action: "registry.damage_found", Subject: string(d.Stored), Data: map[string]any{"why": d.Why}})
 	})
-	if err != nil {
-		return err
+	if err != nil || !needed {
+		return false, err
 	}
 	slog.ErrorContext(ctx, "stored bytes are damaged; push them again", "digest", d.Stored, "why", d.Why)
 	if why, _, err := s.rehash(ctx, d.Stored); err != nil || why != "" {
-		return err
+		return true, err
 	}
-	return s.heal(ctx, d.Stored)
+	return false, s.heal(ctx, d.Stored)
 }
 
 func (s Scrubber) heal(ctx context.Context, stored blob.Digest) error {
@@ -192,8 +200,11 @@ func (s Scrubber) rehash(ctx context.Context, stored blob.Digest) (why string, n
 	if ctx.Err() != nil {
 		return "", n, ctx.Err()
 	}
+	if errors.Is(err, blob.ErrDamaged) || errors.Is(err, syscall.EIO) {
+		return fmt.Sprintf("they cannot be read after the first %d bytes", n), n, nil
+	}
 	if err != nil {
-		return fmt.Sprintf("reading stops after %d bytes: %v", n, errors.Unwrap(err)), n, nil
+		return "", n, fmt.Errorf("%w: %w", errUnreadable, err)
 	}
 	if got := "sha256:" + hex.EncodeToString(h.Sum(nil)); got != string(stored) {
 		return fmt.Sprintf("the %d bytes have the digest %s", n, got), n, nil

@@ -5,6 +5,7 @@ package blob
 import (
 	"context"
 	"encoding/hex"
+	"errors"
 	"io"
 	"strings"
 
@@ -38,6 +39,10 @@ type Store interface {
 	// Delete removes a blob; one that is not there is no error.
 	Delete(ctx context.Context, d Digest) error
 }
+
+// ErrDamaged is what reading ends with when a store finds out that the bytes are not those that were put. Any other error may be of
+// the way to the bytes.
+var ErrDamaged = errors.New("the stored bytes are damaged")
 
 // Quarantiner is a store that can put damaged bytes aside, for somebody to look at.
 type Quarantiner interface {

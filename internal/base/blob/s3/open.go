@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
@@ -69,6 +70,7 @@ func (o *object) Read(p []byte) (int, error) {
 		}
 	}
 	n, err := o.body.Read(p)
+	err = damaged(err)
 	o.at, o.bodyAt = o.at+int64(n), o.bodyAt+int64(n)
 	if err == io.EOF && o.at < o.size {
 		err = io.ErrUnexpectedEOF
@@ -80,10 +82,18 @@ func (o *object) Read(p []byte) (int, error) {
 func (o *object) end() error {
 	if o.body != nil && o.bodyAt == o.at {
 		if _, err := o.body.Read(make([]byte, 1)); err != nil {
-			return err
+			return damaged(err)
 		}
 	}
 	return io.EOF
+}
+
+// damaged tells a checksum that does not hold from a connection that does not. The client has no type for it.
+func damaged(err error) error {
+	if err != nil && !errors.Is(err, io.EOF) && strings.Contains(err.Error(), "checksum did not match") {
+		return fmt.Errorf("%w: %v", blob.ErrDamaged, err)
+	}
+	return err
 }
 
 func (o *object) Seek(offset int64, whence int) (int64, error) {
