@@ -159,20 +159,22 @@ func (a *Agent) listen(ctx context.Context) error {
 	return nil
 }
 
-// errHeld says that the first frame of a stream did not come, although the server's head did.
+// errHeld says that the first frame of a stream did not come.
 var errHeld = errors.New("the stream is held back")
 
 func (a *Agent) stream(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+	// The first frame is sent at once. From before the request, because whatever holds the answer back may hold its head back, too;
+	// and soon, because the server gives an agent up that says nothing for longer.
+	held := time.AfterFunc(heldAfter, func() { cancel(errHeld) })
+	defer held.Stop()
 	res, err := a.Client.call(ctx, http.MethodPost, "stream", nil, bytes.NewReader(a.hello()))
 	if err != nil {
-		return err
+		return errors.Join(context.Cause(ctx), err)
 	}
 	defer res.Body.Close()
-	held := time.AfterFunc(10*time.Second, func() { cancel(errHeld) })
 	silent := time.AfterFunc(3*pingEvery, func() { cancel(errors.New("the server is silent")) })
-	defer held.Stop()
 	defer silent.Stop()
 	lines := bufio.NewReaderSize(res.Body, 64<<10)
 	for first := true; ; first = false {

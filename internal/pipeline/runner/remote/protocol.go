@@ -13,6 +13,7 @@ const (
 	beatEvery = 4 * time.Second  // while an agent has jobs
 	lostAfter = 12 * time.Second // without a word
 	pingEvery = 15 * time.Second // on an idle stream
+	heldAfter = 4 * time.Second  // without the first frame of a stream
 )
 
 // Key names an attempt on the wire: "job_x.2".
