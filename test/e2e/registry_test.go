@@ -59,3 +59,44 @@ func TestJobsPushToTheirOwnRepositoryOnceTheyHaveLanded(t *testing.T) {
 		t.Errorf("without a token: %d %s", res.StatusCode, b)
 	}
 }
+
+// TestRetentionKnowsWhatRuns delivers a release and asks why its image stays, and removes what nothing needs.
+func TestRetentionKnowsWhatRuns(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "registry: {keep: {untagged_days: 1}}\n")
+	r := w.released(w.bootstrap(tiny("first", "")))
+	w.serves("production", r.Version)
+	out, errs, code := w.cli("author", "registry", "show", "tiny")
+	for _, want := range []string{"it is number 1 of the 10 newest releases", "it was released less than 400 days ago", "it runs in staging of tiny", "it runs in production of tiny", "which is kept"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("registry show (%d) has no %q:\n%s%s", code, want, out, errs)
+		}
+	}
+	if strings.Contains(out, "GOES") {
+		t.Errorf("something of a release that runs would go:\n%s", out)
+	}
+	for _, c := range []struct {
+		who  string
+		args []string
+		code int
+		say  string
+	}{
+		{"author", []string{"registry", "list"}, 0, "tiny"},
+		{"author", []string{"registry", "gc", "--dry-run"}, 0, "Nothing in the registry is past its time"},
+		{"author", []string{"registry", "gc", "--remove"}, 6, "garbage.collect is not among the permissions"},
+		{"admin", []string{"registry", "gc", "--remove"}, 0, "Nothing in the registry is past its time"},
+		{"admin", []string{"gc"}, 0, "Nothing in the registry is past its time"},
+		{"author", []string{"registry", "hold", "tiny", "1.0.0", "--reason", "x"}, 6, "registry.hold is not among the permissions"},
+		{"reviewer", []string{"registry", "hold", "tiny", "nope", "--reason", "case 1"}, 3, "has no manifest nope"},
+		{"reviewer", []string{"registry", "hold", "tiny", r.Digest, "--reason", "case 1"}, 0, "stays until somebody ends the hold"},
+		{"reviewer", []string{"registry", "release-hold", "tiny", r.Digest, "--reason", "case 1 is closed"}, 0, "is held no longer"},
+		{"admin", []string{"registry", "quota", "tiny", "--set", "1Ki"}, 0, "of its quota of 1 KiB"},
+		{"admin", []string{"registry", "quota", "tiny", "--set", "much"}, 5, "is not a size"},
+		{"admin", []string{"registry", "scrub", "--now"}, 0, "0 damaged"},
+	} {
+		out, errs, code := w.cli(c.who, c.args...)
+		if code != c.code || !strings.Contains(out+errs, c.say) {
+			t.Errorf("weir %s: status %d\n%s%s; want %d and %q", strings.Join(c.args, " "), code, out, errs, c.code, c.say)
+		}
+	}
+}

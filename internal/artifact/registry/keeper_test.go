@@ -697,3 +697,32 @@ func TestScrubTellsDamageFromAFaultOnTheWay(t *testing.T) {
 		}
 	}
 }
+
+// Rows from before what a manifest names was kept in rows.
+func TestManifestsFromBeforeAreReadOnce(t *testing.T) {
+	dbtest.Each(t, func(t *testing.T, d *db.DB) {
+		y := newYard(t, d, registry.Limits{})
+		tagged := y.pushed("shop/app", "latest", "layer")
+		index := y.manifest("shop/app", "multi", must(json.Marshal(map[string]any{"mediaType": artifact.MediaIndex, "manifests": []any{map[string]any{"mediaType": artifact.MediaManifest, "digest": tagged, "size": 1}}})))
+		if err := d.Write(t.Context(), func(tx *db.Tx) error {
+			for _, q := range []string{"delete from registry_edge", "update registry_manifest set indexed = 0"} {
+				if _, err := tx.Exec(t.Context(), q); err != nil {
+					return err
+				}
+			}
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+		y.now = y.now.Add(5 * day) // blobs that nothing names would go
+		if c := y.collect(false); len(c.Gone) != 0 || c.Blobs != 0 {
+			t.Errorf("something went: %+v", c)
+		}
+		if err := y.DeleteManifest(y.as(), "shop/app", tagged); !fault.Is(err, fault.Denied) || !strings.Contains(fault.Sentence(err), "the index "+index) {
+			t.Errorf("DeleteManifest() = %v", err)
+		}
+		if _, err := y.Blob(t.Context(), "shop/app", digest([]byte("layer"))); err != nil {
+			t.Error(err)
+		}
+	})
+}
