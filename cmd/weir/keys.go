@@ -85,5 +85,16 @@ before stays trusted. Rotate first, if it is the one that signs now.`,
 		}}
 	revoke.Flags().StringVar(&since, "since", "", "time from which its signatures are refused")
 	revoke.Flags().StringVar(&reason, "reason", "", "why; kept in the ledger")
-	return parent("keys", "Rotate and revoke the keys that sign evidence", list, rotate, revoke)
+	image := &cobra.Command{Use: "image", Short: "Print the public key that signs images beside their certificates", Args: cobra.NoArgs,
+		Long: `Print the public key that signs images beside their certificates, for verifiers that take
+a key and no certificates. There is one if the server's configuration sets identity.image_key.`,
+		Example: "  weir keys image > cosign.pub\n  cosign verify --key cosign.pub --trusted-root trusted_root.json weir.example.com/checkout@sha256:...",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			var k struct{ PEM string }
+			if err := g.client().Get(cmd.Context(), "/keys/image", &k); err != nil {
+				return err
+			}
+			return g.print(cmd, k, func(w io.Writer) { fmt.Fprint(w, k.PEM) })
+		}}
+	return parent("keys", "Rotate and revoke the keys that sign evidence", list, rotate, revoke, image)
 }

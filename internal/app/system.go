@@ -173,6 +173,9 @@ func (s *System) openGuard(ctx context.Context) (err error) {
 	if s.evidence, err = evidence.New(evidencedb.New(s.db), evidenceLog{s.ledger}, keys, nil); err != nil {
 		return err
 	}
+	if s.evidence.ImageKey, err = evidence.OpenImageKey(s.data.join("keys"), s.Config.Identity.ImageKey); err != nil {
+		return err
+	}
 	s.evidence.Note = func(ctx context.Context, action, subject string, data any) error {
 		return s.db.Write(ctx, func(tx *db.Tx) error { return s.record(ctx, tx, action, subject, data) })
 	}

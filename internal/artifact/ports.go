@@ -92,6 +92,8 @@ type Checks interface {
 type Signer interface {
 	Issuer() string
 	Sign(ctx context.Context, st evidence.Statement) (evidence.Evidence, error)
+	// SignBare signs with the image key, and reports false if there is none.
+	SignBare(ctx context.Context, st evidence.Statement) (evidence.Evidence, bool, error)
 	About(ctx context.Context, digest string) ([]evidence.Evidence, error)
 }
 

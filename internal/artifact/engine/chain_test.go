@@ -346,6 +346,9 @@ func TestStockCosignAcceptsTheChain(t *testing.T) {
 	}
 	w := newWorld(t, dbtest.SQLite(t))
 	w.review(t)
+	if w.evidence.ImageKey, err = evidence.OpenImageKey(t.TempDir(), "file"); err != nil {
+		t.Fatal(err)
+	}
 	a := w.released(t)
 	save := func(name string) string {
 		t.Helper()
@@ -372,6 +375,28 @@ func TestStockCosignAcceptsTheChain(t *testing.T) {
 	}
 	if out, err := run(image, root, "https://weir.test/other", "verify"); err == nil {
 		t.Errorf("cosign accepted another identity\n%s", out)
+	}
+
+	// Who takes no certificates verifies with a key.
+	public := filepath.Join(t.TempDir(), "cosign.pub")
+	byKey := func(pem []byte) ([]byte, error) {
+		if err := os.WriteFile(public, pem, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return exec.CommandContext(t.Context(), cosign, "verify", "--key="+public, "--trusted-root="+root, image).CombinedOutput()
+	}
+	if out, err := byKey(w.evidence.ImageKey.PEM()); err != nil {
+		t.Errorf("cosign verify --key: %v\n%s", err, out)
+	}
+	stranger, err := evidence.OpenImageKey(t.TempDir(), "file")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out, err := byKey(stranger.PEM()); err == nil {
+		t.Errorf("cosign accepted another key\n%s", out)
+	}
+	if r, err := custody.VerifyChain(t.Context(), image, w.evidence.TrustedRoot(), custody.Options{}); err != nil || len(r.Links) < 6 {
+		t.Errorf("the chain of an image that a bare key signed as well: %+v, %v", r, err)
 	}
 
 	// Each byte counts, of the bundles too.

@@ -87,6 +87,16 @@ func (e *Engine) sign(ctx context.Context, i artifact.Intake) (outcome, error) {
 		}
 		next.Evidence = append(next.Evidence, artifact.Attached{EvidenceID: ev.ID, PredicateType: ev.PredicateType, Digest: digest, LedgerIndex: ev.Index})
 	}
+	ev, signed, err := e.Signer.SignBare(ctx, evidence.Statement{Org: i.Org, Key: string(i.ID), PredicateType: evidence.CosignSignature,
+		Subjects: []evidence.Subject{evidence.SHA256(i.Progress.Repository, i.Progress.Digest)}, Predicate: struct{}{}})
+	if err != nil {
+		return outcome{}, fmt.Errorf("sign with the image key: %w", err)
+	}
+	if signed {
+		if _, err := artifact.Attach(ctx, e.Images, i.Progress.Repository, i.Image(), ev); err != nil {
+			return outcome{}, fmt.Errorf("attach the image key's signature: %w", err)
+		}
+	}
 	about, err := e.Signer.About(ctx, "gitCommit:"+i.Output.Revision)
 	if err != nil {
 		return outcome{}, fmt.Errorf("find evidence about %s: %w", i.Output.Revision, err)

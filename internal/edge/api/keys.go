@@ -10,9 +10,18 @@ import (
 	"weir/internal/guard/evidence"
 )
 
+// ImageKey is a public key for verifiers that take no certificates.
+type ImageKey struct {
+	PEM string `json:"pem"`
+}
+
 func (s *server) keys(a huma.API) {
 	route(a, "GET", "/trusted-root/updates", "trusted-root-updates", "How trust was handed on: signed bundles, each by the keys that were trusted before it",
 		func(ctx context.Context, _ *struct{}) ([]json.RawMessage, error) { return s.Evidence.RootUpdates(ctx) })
+	route(a, "GET", "/keys/image", "image-key", "The public key that signs images beside their certificates", func(ctx context.Context, _ *struct{}) (ImageKey, error) {
+		raw, err := s.Evidence.ImageKeyPEM(ctx)
+		return ImageKey{string(raw)}, err
+	})
 	route(a, "GET", "/keys", "list-keys", "List the generations of signing keys", func(ctx context.Context, _ *struct{}) ([]evidence.Generation, error) {
 		return s.Evidence.Keys(ctx)
 	})

@@ -39,6 +39,9 @@ func (s signature) bundle(p Proof, logID []byte) ([]byte, error) {
 			Payload: s.Payload, PayloadType: payloadType, Signatures: []*pbdsse.Signature{{Sig: s.Sig}},
 		}},
 	}
+	if s.KeyHint != "" {
+		b.VerificationMaterial.Content = &pbbundle.VerificationMaterial_PublicKey{PublicKey: &pbcommon.PublicKeyIdentifier{Hint: s.KeyHint}}
+	}
 	raw, err := protojson.Marshal(b)
 	if err != nil {
 		return nil, fmt.Errorf("encode bundle: %w", err)

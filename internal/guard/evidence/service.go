@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -25,7 +27,11 @@ type Record struct {
 func (r Record) complete() bool { return len(r.Bundle) > 0 }
 
 func (r Record) signature() signature {
-	return signature{Payload: r.Statement, Sig: r.Signature, Certificate: r.Certificate, Timestamp: r.Timestamp, Entry: r.Entry,
+	hint, _ := strings.CutPrefix(r.Identity, bareIdentity)
+	if !bare(r.Evidence) {
+		hint = ""
+	}
+	return signature{KeyHint: hint, Payload: r.Statement, Sig: r.Signature, Certificate: r.Certificate, Timestamp: r.Timestamp, Entry: r.Entry,
 		NotBefore: r.NotBefore, NotAfter: r.NotAfter, Time: r.Time}
 }
 
@@ -58,6 +64,8 @@ type Query struct {
 type Service struct {
 	// Note, if set, keeps a change of the keys in the ledger, before it is made.
 	Note func(ctx context.Context, action, subject string, data any) error
+	// ImageKey, if set, signs images as well, for verifiers without certificates.
+	ImageKey *ImageKey
 	// Published, if set, is told of a new trusted root.
 	Published func(TrustedRoot) error
 
@@ -182,7 +190,9 @@ func (s *Service) Find(ctx context.Context, q Query) ([]Evidence, error) {
 	if q.Limit <= 0 {
 		q.Limit = 1000
 	}
-	return s.store.Find(ctx, q)
+	found, err := s.store.Find(ctx, q)
+	// What a bare key signed is for others: it says nothing that Weir would believe.
+	return slices.DeleteFunc(found, bare), err
 }
 
 // About lists all complete evidence about a digest, oldest first.

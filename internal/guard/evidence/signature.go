@@ -35,7 +35,8 @@ var (
 type signature struct {
 	Payload     []byte // the statement
 	Sig         []byte // ASN.1 ECDSA over the DSSE encoding of Payload
-	Certificate []byte // DER
+	Certificate []byte // DER; empty for an image key
+	KeyHint     string // of an image key
 	Timestamp   []byte // RFC 3161 response over Sig
 	Entry       []byte // canonical hashedrekord body for the log
 	NotBefore   time.Time
@@ -68,7 +69,7 @@ func (a *Authority) signAt(payload []byte, identity string, certified, now time.
 	if err != nil {
 		return signature{}, fmt.Errorf("timestamp signature: %w", err)
 	}
-	entry, err := hashedRekord(sum[:], sig, cert.Raw)
+	entry, err := hashedRekord(sum[:], sig, "x509Certificate", cert.Raw)
 	if err != nil {
 		return signature{}, fmt.Errorf("encode log entry: %w", err)
 	}
@@ -162,7 +163,7 @@ func (a *Authority) timestamp(sig []byte, now time.Time) ([]byte, error) {
 
 // hashedRekord is the log entry for a signature: canonical JSON (RFC 8785),
 // which encoding/json gives as long as the fields below stay in order.
-func hashedRekord(digest, sig, cert []byte) ([]byte, error) {
+func hashedRekord(digest, sig []byte, kind string, verifier []byte) ([]byte, error) {
 	type object = map[string]any // written with sorted keys
 	return json.Marshal(object{
 		"apiVersion": "0.0.2",
@@ -171,7 +172,7 @@ func hashedRekord(digest, sig, cert []byte) ([]byte, error) {
 			"data": object{"algorithm": "SHA2_256", "digest": digest},
 			"signature": object{
 				"content":  sig,
-				"verifier": object{"keyDetails": "PKIX_ECDSA_P256_SHA_256", "x509Certificate": object{"rawBytes": cert}},
+				"verifier": object{"keyDetails": "PKIX_ECDSA_P256_SHA_256", kind: object{"rawBytes": verifier}},
 			},
 		}},
 	})
