@@ -18,6 +18,11 @@ func (c RunnerConf) limits() confine.Limits {
 func tellSupport(ctx context.Context) {
 	s := confine.Probe()
 	slog.InfoContext(ctx, "sandboxes", "landlock", s.Landlock, "limits", s.Limits)
+	if _, err := confine.Runtime(); err != nil {
+		slog.InfoContext(ctx, "no runc here; jobs with containers fail on this machine, and say so")
+	} else {
+		slog.InfoContext(ctx, "containers", "runc", confine.RuntimeVersion())
+	}
 	for _, m := range s.Missing {
 		slog.WarnContext(ctx, "this machine gives sandboxes less than Weir can use", "missing", m)
 	}

@@ -18,5 +18,8 @@
 //     machines, never this one;
 //   - its environment and its open files are exactly what the caller gave.
 //
+// A Spec with a Container is made by a container runtime, of an image that commands may change: see container.go. What is promised of
+// network, environment and open files holds there, too; files are those of the image and what was bound, and root is somebody else's.
+//
 // Main must be the first call of main() and of TestMain: it is where the second copy takes its own way.
 package confine
