@@ -266,7 +266,7 @@ func (s *System) openPipeline(ctx context.Context) error {
 	if s.jobTokens, err = identity.OpenJobTokens(s.data.join("keys", "job.key")); err != nil {
 		return err
 	}
-	s.registry = registry.New(s.db, artifacts, registry.Limits{Key: s.jobTokens.Derive("uploads"), Quota: int64(s.Config.Registry.Quota), Foreign: s.Config.Registry.Foreign}).Record(s.artifactLedger)
+	s.registry = registry.New(s.db, artifacts, registry.Limits{Room: room, Key: s.jobTokens.Derive("uploads"), Quota: int64(s.Config.Registry.Quota), Foreign: s.Config.Registry.Foreign}).Record(s.artifactLedger)
 	s.keeper = s.registryKeeper()
 	s.add(s.keeper, registry.Scrubber{Keeper: s.keeper})
 	s.artifact = artifact.NewService(s.artifactRows(), artifacts, s.registry, s.evidence, authorize)

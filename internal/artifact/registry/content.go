@@ -19,10 +19,10 @@ import (
 const (
 	maxDepth       = 20     // of objects and lists
 	maxDescriptors = 1000   // layers, or manifests of an index
-	maxAnnotations = 64_000 // bytes of all keys and values, where a list of referrers or an index repeats them
+	maxAnnotations = 16_000 // bytes of all keys and values, where a list of referrers or an index repeats them
 	maxNesting     = 4      // of indexes that name indexes
 	maxNamed       = 5000   // manifests that an index reaches
-	maxReferrers   = 5000   // of one subject
+	maxReferrers   = 2000   // of one subject, by people and jobs
 	maxTagsAtOnce  = 100
 	maxBlobSize    = 1 << 42
 )

@@ -726,3 +726,39 @@ func TestManifestsFromBeforeAreReadOnce(t *testing.T) {
 		}
 	})
 }
+
+func TestAnUploadIsCutOffWhereTheQuotaOrTheDiskEnds(t *testing.T) {
+	full := fault.New(fault.Unavailable, "The disk is nearly full.")
+	room := error(nil)
+	y := newYard(t, dbtest.SQLite(t), registry.Limits{Quota: 100_000, Room: func() error { return room }})
+	u, err := y.StartUpload(t.Context(), "shop/app")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if u, err = y.Append(t.Context(), "shop/app", u.ID, 0, strings.NewReader(strings.Repeat("x", 60_000))); err != nil {
+		t.Fatal(err)
+	}
+	endless := strings.NewReader(strings.Repeat("y", 10<<20))
+	if _, err := y.Append(t.Context(), "shop/app", u.ID, -1, endless); artifact.CodeOf(err) != artifact.Denied || !strings.Contains(fault.Sentence(err), "of its quota of") {
+		t.Errorf("Append() = %v", err)
+	}
+	if read := 10<<20 - endless.Len(); read > 1<<20 {
+		t.Errorf("%d bytes were read of what does not fit", read)
+	}
+	big := []byte(strings.Repeat("z", 200_000))
+	if _, err := y.PutBlob(t.Context(), "shop/app", digest(big), bytes.NewReader(big)); artifact.CodeOf(err) != artifact.Denied {
+		t.Errorf("PutBlob() = %v", err)
+	}
+	room = full
+	for what, err := range map[string]error{
+		"upload": second(y.StartUpload(t.Context(), "shop/app")),
+		"append": second(y.Append(t.Context(), "shop/app", u.ID, -1, strings.NewReader("x"))),
+		"blob":   second(y.PutBlob(t.Context(), "shop/app", digest([]byte("x")), strings.NewReader("x"))),
+	} {
+		if !errors.Is(err, full) {
+			t.Errorf("%s: %v; want the disk's refusal", what, err)
+		}
+	}
+}
+
+func second[T any](_ T, err error) error { return err }

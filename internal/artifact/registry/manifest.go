@@ -12,6 +12,7 @@ import (
 	"weir/internal/artifact/artifactdb"
 	"weir/internal/base/db"
 	"weir/internal/base/fault"
+	"weir/internal/guard/identity"
 )
 
 // Manifest returns a manifest by tag or digest, with its bytes.
@@ -148,7 +149,7 @@ func (r *Registry) complete(ctx context.Context, tx *db.Tx, repository string, c
 			return artifact.Refuse(artifact.ManifestBlobUnknown, fault.Invalid, "the index names the manifest %s, which %s does not have; push it first", d.Digest, repository)
 		}
 	}
-	if c.Subject != nil {
+	if kind := identity.From(ctx).Kind; c.Subject != nil && kind != identity.Robot && kind != identity.Nobody { // Weir's own evidence is not turned away
 		n, err := r.rows.CountReferrers(ctx, tx, repository, c.Subject.Digest)
 		if err != nil {
 			return err

@@ -31,6 +31,25 @@ func (r *Registry) room(ctx context.Context, q db.Querier, repository string, ad
 	return nil
 }
 
+// open refuses bytes while the disk is nearly full, and returns how many of an upload of a blob of have bytes so far may come.
+func (r *Registry) open(ctx context.Context, repository string, have int64) (most int64, err error) {
+	if r.limits.Room != nil {
+		if err := r.limits.Room(); err != nil {
+			return 0, err
+		}
+	}
+	most = r.limits.Blob - have
+	quota, _, err := r.rows.Quota(ctx, r.db, repository, r.limits.Quota)
+	if err != nil || quota == 0 {
+		return most, err
+	}
+	used, err := r.rows.Used(ctx, r.db, repository)
+	if err != nil {
+		return 0, err
+	}
+	return min(most, max(0, quota-used-have)), nil
+}
+
 // size writes bytes exactly where they are few, so that used and limit can be told apart.
 func size(n int64) string {
 	for _, u := range []struct {

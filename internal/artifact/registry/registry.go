@@ -34,11 +34,12 @@ import (
 
 // Limits bound what a client may send.
 type Limits struct {
-	Blob     int64  // bytes; 0 means 10 GiB
-	Manifest int64  // bytes; 0 means 4 MiB
-	Key      []byte // with which ids of uploads are signed, the same on all replicas; random if empty
-	Foreign  bool   // whether layers may stay elsewhere, named by urls
-	Quota    int64  // bytes of a repository for which none was set; 0 means no limit
+	Blob     int64        // bytes; 0 means 10 GiB
+	Manifest int64        // bytes; 0 means 4 MiB
+	Key      []byte       // with which ids of uploads are signed, the same on all replicas; random if empty
+	Room     func() error // refuses while there is no room for more bytes; nil never does
+	Foreign  bool         // whether layers may stay elsewhere, named by urls
+	Quota    int64        // bytes of a repository for which none was set; 0 means no limit
 }
 
 // Registry holds images. Its methods are safe for concurrent use.
@@ -177,10 +178,17 @@ func (r *Registry) PutBlob(ctx context.Context, repository, digest string, body 
 	if err := checkDigest(digest); err != nil {
 		return artifact.Descriptor{}, err
 	}
-	in := &limited{r: body, left: r.limits.Blob}
+	most, err := r.open(ctx, repository, 0)
+	if err != nil {
+		return artifact.Descriptor{}, err
+	}
+	if _, found, err := r.rows.Blob(ctx, r.db, repository, digest); err != nil || found {
+		most = r.limits.Blob // it is in the quota already
+	}
+	in := &limited{r: body, left: most}
 	t, got, err := r.hashed(ctx, in, digest)
 	if err != nil {
-		return artifact.Descriptor{}, in.explain(err, r.limits.Blob)
+		return artifact.Descriptor{}, r.explain(ctx, in, repository, most, err)
 	}
 	if got != digest {
 		r.drop(ctx, t)
@@ -366,6 +374,16 @@ func (l *limited) Read(p []byte) (int, error) {
 		l.err = err
 	}
 	return n, err
+}
+
+// explain is in's, unless it is the quota that most comes from.
+func (r *Registry) explain(ctx context.Context, in *limited, repository string, most int64, err error) error {
+	if in.over && most < r.limits.Blob {
+		if err := r.room(ctx, r.db, repository, most+1); err != nil {
+			return err
+		}
+	}
+	return in.explain(err, r.limits.Blob)
 }
 
 func (l *limited) explain(err error, limit int64) error {

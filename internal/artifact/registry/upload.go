@@ -35,7 +35,11 @@ func uploadKey(given []byte) []byte {
 // StartUpload begins a blob that comes in pieces. Nothing is stored before the first one: the id says by its signature that it was given
 // out, and by its time how long it is good.
 func (r *Registry) StartUpload(ctx context.Context, repository string) (artifact.Upload, error) {
-	if err := r.room(ctx, r.db, repository, 1); err != nil {
+	most, err := r.open(ctx, repository, 0)
+	if err == nil && most <= 0 {
+		err = r.room(ctx, r.db, repository, 1)
+	}
+	if err != nil {
 		return artifact.Upload{}, err
 	}
 	u := artifact.Upload{ID: id.New("upload"), Repository: repository, Updated: time.Now()}
@@ -75,14 +79,15 @@ func (r *Registry) Append(ctx context.Context, repository, id string, offset int
 	if offset >= 0 && offset != u.Size {
 		return u, outOfOrder(u, offset)
 	}
-	// What is on its way is not counted yet, so that the check when it arrives is the one that decides.
-	if err := r.room(ctx, r.db, repository, u.Size+1); err != nil {
+	// Other uploads on their way are not counted, so that the check when it arrives is the one that decides.
+	most, err := r.open(ctx, repository, u.Size)
+	if err != nil {
 		return u, err
 	}
-	in := &limited{r: body, left: r.limits.Blob - u.Size}
+	in := &limited{r: body, left: most}
 	took, err := r.take(ctx, in)
 	if err != nil {
-		return u, in.explain(err, r.limits.Blob)
+		return u, r.explain(ctx, in, repository, u.Size+most, err)
 	}
 	if took.size == 0 {
 		return u, nil

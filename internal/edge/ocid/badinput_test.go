@@ -146,7 +146,7 @@ func TestHostileManifestsAreRefusedWithASentence(t *testing.T) {
 		"data that are others":         {with(object{"config": change(config, "data", "W10=")}), mediaManifest, 400, "are not those bytes"},
 		"an index of what is missing":  {doc(object{"mediaType": mediaIndex, "manifests": []any{change(child, "digest", sha("x"))}}), mediaIndex, 400, "push it first"},
 		"a subject that is no digest":  {with(object{"subject": object{"mediaType": mediaManifest, "digest": "latest", "size": 1}}), mediaManifest, 400, "which is not a digest"},
-		"huge annotations":             {with(object{"annotations": object{"a": strings.Repeat("x", 70_000)}, "subject": child}), mediaManifest, 400, "70001 bytes of annotations; at most 64000"},
+		"huge annotations":             {with(object{"annotations": object{"a": strings.Repeat("x", 70_000)}, "subject": child}), mediaManifest, 400, "70001 bytes of annotations; at most 16000"},
 		"huge annotations of a layer":  {with(object{"layers": []any{change(layer, "annotations", object{"a": strings.Repeat("x", 70_000)})}}), mediaManifest, 400, "bytes of annotations"},
 		"an annotation without a name": {with(object{"layers": []any{change(layer, "annotations", object{"": "x"})}}), mediaManifest, 400, "an annotation without a name"},
 		"an annotation that is none":   {with(object{"annotations": object{"a": object{}}}), mediaManifest, 400, "is not JSON of the shape"},
