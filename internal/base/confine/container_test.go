@@ -3,8 +3,10 @@ package confine
 import (
 	"archive/tar"
 	"bytes"
+	"errors"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -166,6 +168,42 @@ func TestAContainerHasANetworkOfItsOwnThatIsJoinedByHand(t *testing.T) {
 		if time.Now().After(deadline) {
 			t.Fatalf("Dial: %v", err)
 		}
+	}
+}
+
+func TestAContainerReachesOtherMachinesByTheProxyAndNeverThisOne(t *testing.T) {
+	own := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "the server itself") }))
+	defer own.Close()
+	var asked []string
+	box := container(t, func(s *Spec, _ *ocitest.Image) {
+		s.Network = Egress
+		s.OnEgress = func(to string) error { asked = append(asked, to); return errors.New("not today") }
+	})
+	try := func(url string, env []string) string {
+		var out bytes.Buffer
+		p, err := box.Start(Cmd{Argv: []string{"wget", "-qO-", url}, Env: append([]string{"PATH=/bin"}, env...), Stdout: &out, Stderr: &out})
+		if err != nil {
+			t.Fatal(err)
+		}
+		exit, _ := p.Wait()
+		if exit.Success() {
+			t.Errorf("%s was reached: %s", url, out.String())
+		}
+		return out.String()
+	}
+	try(own.URL, nil)
+	try(own.URL, box.Env())
+	proxied := []string{}
+	for _, kv := range box.Env() {
+		if !strings.HasPrefix(strings.ToLower(kv), "no_proxy") {
+			proxied = append(proxied, kv)
+		}
+	}
+	if said := try(own.URL, proxied); !strings.Contains(said, "403") {
+		t.Errorf("this machine by the proxy: %q; want a refusal", said)
+	}
+	if said := try("http://192.0.2.1/", proxied); !strings.Contains(said, "403") || len(asked) != 1 || asked[0] != "192.0.2.1:80" {
+		t.Errorf("another machine: %q, asked %v; want the observer to decide", said, asked)
 	}
 }
 
