@@ -21,7 +21,9 @@ func TestMain(m *testing.M) {
 
 func open(t *testing.T) *Runner {
 	t.Helper()
-	r, err := New(Config{Data: t.TempDir(), Network: confine.None})
+	dir := t.TempDir()
+	t.Cleanup(func() { _ = remove(dir) }) // images may hold folders that nobody can write to
+	r, err := New(Config{Data: dir, Network: confine.None})
 	if err != nil {
 		t.Fatal(err)
 	}
