@@ -294,10 +294,18 @@ type Job struct {
 	Network           string
 	Unenforced        []string // limits that its machine could not hold it to
 	Images            []string // that its containers were made of, by digest
+	Caches            []CacheUse
 	Release           bool
 	Annotations       []Annotation
 	Summary           string
 	Used              time.Duration // of a runner, over all attempts
+}
+
+// CacheUse is one time that a job asked for a cache entry, or kept one.
+type CacheUse struct {
+	Key, Found      string // Found is the key that it got; "" is a miss
+	Kept            bool
+	Restored, Saved int64 // bytes
 }
 
 // Wait is one thing that something waits for.

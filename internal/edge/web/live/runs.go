@@ -297,6 +297,9 @@ func jobs(r pipeline.Run, now time.Time) []web.Job {
 				v.Reason = a.Reason
 			}
 			v.Unenforced = a.Unenforced
+			for _, c := range a.Caches {
+				v.Caches = append(v.Caches, web.CacheUse(c))
+			}
 			for _, img := range a.Images {
 				v.Images = append(v.Images, img.Use+": "+img.Name+" "+img.Digest)
 			}

@@ -389,6 +389,7 @@ func (d *Data) Run(_ context.Context, id string) (web.Run, error) {
 		job("integration 1/3", "ok", "Passed", 97, 219, "build"), job("integration 2/3", "bad", "Failed", 97, 204, "build"), job("integration 3/3", "ok", "Passed", 97, 227, "build"),
 		job("e2e", "run", "Running", 98, -1, "build"), job("release-checkout", "off", "Waiting", -1, -1, "unit", "integration 1/3", "integration 2/3", "integration 3/3", "e2e"),
 	}
+	jobs[0].Caches = []web.CacheUse{{Key: d.name("go-1.26.8-4f2a"), Found: "go-1.26.8-4f2a", Restored: 184 << 20}, {Key: "npm-77c1", Found: "npm-0b2e", Restored: 12 << 20}, {Key: "npm-77c1", Kept: true, Saved: 13 << 20}, {Key: "lint-1"}}
 	jobs[4].Reason = "step 3, go test, exited with 1"
 	jobs[4].Annotations = []web.Annotation{{Level: "error", Title: "TestWebhook_ReplayWindow", File: "internal/webhook/webhook_test.go", Line: 148, Message: d.name("POST /v2/webhooks: got 400, want 202\nbody: \"malformed chunked encoding\"")}}
 	jobs[4].Summary = "## Coverage\n\n| package | covered |\n|---|---:|\n| webhook | 81% |\n\n" + d.name("<b>fine</b>")
