@@ -3,6 +3,7 @@ package e2e
 import (
 	"bytes"
 	"encoding/json"
+	"io"
 	"os"
 	"os/exec"
 	"strings"
@@ -79,7 +80,7 @@ func (w *world) busybox(repository string) string {
 	}
 	files = append(files, layouttest.File{Name: "var/lib/dpkg/status", Body: "Package: busybox-static\nStatus: install ok installed\nArchitecture: amd64\nVersion: 1:1.35.0-4\n"})
 	raw := layouttest.Tar(files...)
-	layer, err := tarball.LayerFromReader(bytes.NewReader(raw))
+	layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(raw)), nil })
 	w.must(err)
 	img, err := mutate.AppendLayers(empty.Image, layer)
 	w.must(err)
