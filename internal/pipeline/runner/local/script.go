@@ -239,14 +239,41 @@ func (j *job) exec(ctx context.Context, box *confine.Sandbox, cmd confine.Cmd) (
 		}
 		return confine.Exit{}, failure(missing(cmd.Argv[0]))
 	case err != nil:
+		if over := j.overran(box); over != nil {
+			return confine.Exit{}, over
+		}
 		return confine.Exit{}, fmt.Errorf("start %s: %w", cmd.Argv[0], err)
 	}
 	defer j.stop(ctx, proc)()
 	exit, err := proc.Wait()
 	if err != nil && ctx.Err() == nil {
+		if over := j.overran(box); over != nil {
+			return exit, over
+		}
 		return exit, fmt.Errorf("wait for %s: %w", cmd.Argv[0], err)
 	}
 	return exit, nil
+}
+
+// overran ends the job whose sandbox died of what its processes did: where they leave no room for a thread, its init dies as well.
+// That is the job's failure, and no runner was lost. It returns nil if the sandbox lives or ran into no limit.
+func (j *job) overran(box *confine.Sandbox) error {
+	select {
+	case <-box.Gone():
+	case <-time.After(time.Second):
+		return nil
+	}
+	why := box.Exceeded()
+	if why == "" {
+		return nil
+	}
+	j.runner.mu.Lock()
+	kill := j.runner.jobs[j]
+	j.runner.mu.Unlock()
+	if kill != nil {
+		kill(overrun("everything in its sandbox was ended: " + why))
+	}
+	return context.Cause(j.hard)
 }
 
 // shellCommand is the shell's command line, as GitHub's runner calls it.
