@@ -198,7 +198,10 @@ func TestReleaseThatDoesNotStartLeavesWhatRan(t *testing.T) {
 		if err := r.put(d); err != nil {
 			t.Fatal(err)
 		}
-		e := r.settle("the failure", func(e protocol.Environment) bool { return e.Slots[len(e.Slots)-1].State == protocol.Failed })
+		e := r.settle("the failure", func(e protocol.Environment) bool {
+			last := e.Slots[len(e.Slots)-1]
+			return last.State == protocol.Failed && last.Version == test.release.Version
+		})
 		if got := e.Slots[len(e.Slots)-1].Reason; !strings.Contains(got, test.want) {
 			t.Errorf("%s: reason %q; want %q", name, got, test.want)
 		}
