@@ -17,7 +17,7 @@ import (
 // Link is one step of the way from a commit to production, and whether its
 // signature holds now. A link without evidence has State Absent.
 type Link struct {
-	Kind      string // commit, review, build, tests, sbom, signature, admission, rollout
+	Kind      string // commit, review, build, tests, sbom, signature, admission, rollout; statement is any other
 	State     LinkState
 	Says      string // what the evidence says, or why it does not hold
 	Signer    string
@@ -46,10 +46,7 @@ func (s *Service) Chain(_ context.Context, d Details, trust evidence.TrustedRoot
 	var links []Link
 	found := map[string]bool{}
 	for _, e := range slices.Concat(d.Revision, d.Evidence) {
-		l, ok := link(e)
-		if !ok {
-			continue
-		}
+		l := link(e)
 		_, err := evidence.Verify(e.Bundle, trust, evidence.Want{PredicateType: e.PredicateType, SubjectDigest: e.Subject, IdentityPrefix: trust.Issuer + "/"})
 		if l.State = Verified; err != nil {
 			l.State, l.Says = Broken, fault.Sentence(err)
@@ -65,7 +62,7 @@ func (s *Service) Chain(_ context.Context, d Details, trust evidence.TrustedRoot
 			links = append(links, Link{Kind: kind, State: Absent, Says: says, Index: -1})
 		}
 	}
-	order := []string{"commit", "review", "build", "tests", "sbom", "signature", "admission", "rollout"}
+	order := []string{"commit", "review", "build", "tests", "sbom", "signature", "admission", "rollout", "statement"}
 	slices.SortStableFunc(links, func(a, b Link) int {
 		return cmp.Or(cmp.Compare(slices.Index(order, a.Kind), slices.Index(order, b.Kind)), cmp.Compare(a.Index, b.Index))
 	})
@@ -73,7 +70,7 @@ func (s *Service) Chain(_ context.Context, d Details, trust evidence.TrustedRoot
 }
 
 // link reads what one statement says. It is pure.
-func link(e evidence.Evidence) (Link, bool) {
+func link(e evidence.Evidence) Link {
 	l := Link{Signer: e.Identity, At: e.Time, Index: e.Index, Predicate: e.PredicateType}
 	read := func(v any) bool { return e.Predicate(v) == nil }
 	switch e.PredicateType {
@@ -189,7 +186,10 @@ func link(e evidence.Evidence) (Link, bool) {
 			l.Says += ": " + p.Reason
 		}
 	}
-	return l, l.Kind != ""
+	if l.Kind == "" {
+		l.Kind = "statement"
+	}
+	return l
 }
 
 func levels(all []string) string {

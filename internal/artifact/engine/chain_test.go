@@ -135,6 +135,12 @@ func TestTheShownChainIsVerifiedAndSaysWhatIsMissing(t *testing.T) {
 	if i, k := strings.Index(got, "review"), strings.Index(got, "admission"); i > k {
 		t.Errorf("the links are out of order:\n%s", got)
 	}
+	if _, err := w.evidence.Sign(t.Context(), evidence.Statement{PredicateType: evidence.Drill, Key: "1", Subjects: []evidence.Subject{evidence.SHA256("shop", d.Digest)}, Predicate: struct{}{}}); err != nil {
+		t.Fatal(err)
+	}
+	if more, err := w.service.Details(t.Context(), d.ID); err != nil || !strings.HasSuffix(tell(w.service.Chain(t.Context(), more, w.evidence.TrustedRoot())), "statement verified: \n") {
+		t.Errorf("a statement of another kind is not verified: %v", err)
+	}
 	d.Evidence[0].Bundle = []byte(strings.Replace(string(d.Evidence[0].Bundle), `"payload":"`, `"payload":"AAAA`, 1))
 	if got := tell(w.service.Chain(t.Context(), d, w.evidence.TrustedRoot())); strings.Count(got, "broken") != 1 {
 		t.Errorf("a tampered bundle is not shown as broken:\n%s", got)

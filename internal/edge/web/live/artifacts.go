@@ -289,6 +289,9 @@ func chainOf(chain []artifact.Link) []web.ChainLink {
 	titles := map[string]string{"commit": "Commit", "review": "Review", "build": "Build", "tests": "Tests", "sbom": "SBOM", "signature": "Signature", "admission": "Admission"}
 	var out []web.ChainLink
 	for _, l := range chain {
+		if l.Kind == "statement" { // no step of the way; it stands among the signatures
+			continue
+		}
 		w := web.ChainLink{Kind: l.Kind, Title: titles[l.Kind], Says: l.Says, Signer: l.Signer, State: linkStatus(l), Verified: l.State == artifact.Verified, Index: l.Index}
 		if l.Kind == "rollout" {
 			if l.Index != last[l.Place] {
