@@ -11,6 +11,7 @@ import (
 // ComponentQuery asks which artifacts contain a component.
 type ComponentQuery struct {
 	Name    string // a part of the name, in any case
+	Whole   bool   // Name is all of the name
 	Version string // exactly; "" is any
 	Limit   int    // of rows; 0 means 1000
 }

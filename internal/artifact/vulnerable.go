@@ -156,6 +156,9 @@ var advisoryName = regexp.MustCompile(`(?i)^(CVE-\d{4}-\d+|GHSA(-[0-9a-z]{4}){3}
 // IsAdvisory reports whether a text is the name of a vulnerability, such as CVE-2026-12345.
 func IsAdvisory(text string) bool { return advisoryName.MatchString(text) }
 
+// maxUses bounds how many artifacts are looked at for one package.
+const maxUses = 1_000_000
+
 // Affected is an artifact that contains a vulnerable version.
 type Affected struct {
 	Use
@@ -182,7 +185,7 @@ func (s *Service) Vulnerability(ctx context.Context, name string) (vuln.Advisory
 	for _, adv := range named {
 		for _, x := range adv.Affected {
 			first.Affected = append(first.Affected, x)
-			uses, err := s.index.Find(ctx, ComponentQuery{Name: component(x), Limit: 5000})
+			uses, err := s.index.Find(ctx, ComponentQuery{Name: component(x), Whole: true, Limit: maxUses})
 			if err != nil {
 				return first, nil, err
 			}

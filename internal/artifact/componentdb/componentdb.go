@@ -100,8 +100,14 @@ func (x *Index) Find(ctx context.Context, q artifact.ComponentQuery) ([]artifact
 	if q.Limit <= 0 {
 		q.Limit = 1000
 	}
-	query := "select kind, name, version, purl, artifact_id, service, tag, digest, at from component where org = ? and folded like ? escape '!'"
-	args := []any{"default", "%" + strings.NewReplacer("!", "!!", "%", "!%", "_", "!_").Replace(strings.ToLower(q.Name)) + "%"}
+	query, name := "select kind, name, version, purl, artifact_id, service, tag, digest, at from component where org = ? and ", strings.ToLower(q.Name)
+	if q.Whole {
+		query += "folded = ?"
+	} else {
+		query += "folded like ? escape '!'"
+		name = "%" + strings.NewReplacer("!", "!!", "%", "!%", "_", "!_").Replace(name) + "%"
+	}
+	args := []any{"default", name}
 	if q.Version != "" {
 		query, args = query+" and version = ?", append(args, q.Version)
 	}

@@ -94,6 +94,12 @@ func TestArtifactsAreFoundByWhatTheyContain(t *testing.T) {
 				t.Errorf("Find(%+v) = %q, want %q", q, got, want)
 			}
 		}
+		if got := find(artifact.ComponentQuery{Name: "golang.org/x/ne", Whole: true}); got != "" {
+			t.Errorf("a part of a name finds %q", got)
+		}
+		if got := find(artifact.ComponentQuery{Name: "GitHub.com/a/b_c", Whole: true}); got != "artifact_1 v1" {
+			t.Errorf("a whole name finds %q", got)
+		}
 		if got := find(artifact.ComponentQuery{Name: "%"}); got != "" {
 			t.Errorf("a percent sign finds %q", got)
 		}

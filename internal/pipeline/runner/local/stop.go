@@ -87,6 +87,7 @@ func (j *job) stop(ctx context.Context, proc *confine.Proc) (unwatch func() bool
 func (r *Runner) watch() {
 	tick := time.NewTicker(500 * time.Millisecond)
 	defer tick.Stop()
+	waited := false // for the trash to be emptied, once: jobs that go on making some must not keep the biggest one alive
 	for range tick.C {
 		free := r.cfg.Free()
 		left := r.trash.holds()
@@ -97,10 +98,12 @@ func (r *Runner) watch() {
 			return
 		}
 		r.trash.empty(time.Now(), len(r.jobs) == 0 || free < 2*r.cfg.Least)
-		if free >= r.cfg.Least || left > 0 || len(r.jobs) == 0 {
+		if free >= r.cfg.Least || len(r.jobs) == 0 || left > 0 && !waited {
+			waited = free < r.cfg.Least
 			r.mu.Unlock()
 			continue
 		}
+		waited = false
 		var most *job
 		size := int64(-1)
 		for j := range r.jobs {

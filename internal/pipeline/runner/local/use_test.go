@@ -2,8 +2,10 @@ package local
 
 import (
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"weir/internal/pipeline"
 	"weir/internal/pipeline/runner"
@@ -200,4 +202,16 @@ func TestTheBiggestJobIsEndedWhenTheDiskIsNearlyFull(t *testing.T) {
 	r.cfg.Free = func() uint64 { return 1 << 30 }
 	res, log := runnertest.Attempt(t, r, &runnertest.Host{}, runnertest.Steps("head -c 3000000 /dev/zero > big; sleep 60"))
 	want(t, res, log, pipeline.Failure, "the runner's disk has 1024 MiB left, and this job takes")
+
+	// What other jobs go on leaving behind does not save it.
+	r = open(t)
+	r.cfg.Least = 1 << 40
+	r.cfg.Free = func() uint64 {
+		r.trash.mu.Lock()
+		defer r.trash.mu.Unlock()
+		r.trash.left = append(r.trash.left, dropped{filepath.Join(r.trash.dir, "none"), time.Now()})
+		return 1 << 30
+	}
+	res, log = runnertest.Attempt(t, r, &runnertest.Host{}, runnertest.Steps("sleep 20"))
+	want(t, res, log, pipeline.Failure, "the runner's disk has 1024 MiB left")
 }
