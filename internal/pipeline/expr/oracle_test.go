@@ -15,9 +15,9 @@ import (
 	"testing"
 )
 
-// TestExpressionsAreWhatGitHubsLibraryComputes evaluates random expressions here and under node. Known to differ, and so not
-// made by the generator, because GitHub's server, which the library stands in for, does as we do:
-//   - the library unescapes only the first ” of a string
+// TestExpressionsAreWhatGitHubsLibraryComputes evaluates random expressions here and under node. Known to differ, and so left
+// out, because GitHub's server, which the library stands in for, does as we do:
+//   - the library unescapes only the first doubled quote of a string
 //   - it accepts a comma before the closing bracket of a call, and text behind the number in format's {0:text}
 //   - it rounds numbers to 15 decimals when they become text, where the server keeps 15 digits
 //   - 0X and 0b begin numbers there
@@ -32,7 +32,10 @@ func TestExpressionsAreWhatGitHubsLibraryComputes(t *testing.T) {
 		rounds = n
 	}
 	ask := oracle(t, script)
-	seed := rand.Uint64()
+	seed := uint64(1) // a seed of its own for a search, the same one for a check
+	if n, err := strconv.ParseUint(os.Getenv("WEIR_TEST_EXPRESSIONS_SEED"), 10, 64); err == nil {
+		seed = n
+	}
 	t.Logf("seed %d", seed)
 	g := &generator{Rand: rand.New(rand.NewPCG(seed, 1))}
 	contexts, err := ParseJSON(oracleContexts)
@@ -46,6 +49,9 @@ func TestExpressionsAreWhatGitHubsLibraryComputes(t *testing.T) {
 		src := g.expr(g.IntN(6))
 		if g.IntN(4) == 0 {
 			src = g.damage(src)
+		}
+		if knownToDiffer(src) {
+			continue
 		}
 		want := ask(src)
 		var got Value
@@ -172,6 +178,27 @@ func (g *generator) access(d int) string {
 
 var specifier = regexp.MustCompile(`\{[0-9]+[^0-9}]`)
 
+// knownToDiffer tells what the test's comment lists; an expression that does not lex is no such one, since both refuse it.
+func knownToDiffer(src string) bool {
+	if specifier.MatchString(src) || strings.Contains(strings.Join(strings.Fields(src), ""), ",)") {
+		return true
+	}
+	toks, _ := lex(src)
+	for _, tok := range toks {
+		switch tok.kind {
+		case tString:
+			if strings.Count(tok.text, "'") > 1 {
+				return true
+			}
+		case tNumber:
+			if _, decimals, _ := strings.Cut(strconv.FormatFloat(tok.num, 'f', -1, 64), "."); len(decimals) > 15 {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // damage puts in or takes out a piece, mostly to make mistakes.
 func (g *generator) damage(s string) string {
 	i := g.IntN(len(s) + 1)
@@ -180,7 +207,7 @@ func (g *generator) damage(s string) string {
 	} else {
 		s = s[:i] + g.pick("(", ")", "[", "]", ".", ",", "!", "=", "&", " ", "-", "*", "x", "1", "$", "#", "\"") + s[i:]
 	}
-	if strings.TrimSpace(s) == "" || specifier.MatchString(s) || strings.Count(s, "''") > 2 || strings.Contains(strings.Join(strings.Fields(s), ""), ",)") {
+	if strings.TrimSpace(s) == "" {
 		return "null"
 	}
 	return strings.ToValidUTF8(s, "")
