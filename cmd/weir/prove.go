@@ -43,6 +43,13 @@ func artifactCommand(g *globals) *cobra.Command {
 				for _, e := range a.Evidence {
 					fmt.Fprintf(w, "  evidence  %s  ledger entry %d\n            signed by %s\n", e.PredicateType, e.LedgerIndex, e.Signer)
 				}
+				for _, c := range a.Copies {
+					state := "verified " + ago(c.Verified)
+					if c.Failure != "" {
+						state = "behind: " + c.Failure
+					}
+					fmt.Fprintf(w, "  copy      %s, with %d pieces of evidence, %s\n", c.To, c.Evidence, state)
+				}
 				for _, d := range a.Decisions {
 					answer := "no"
 					if d.Allow {

@@ -68,8 +68,8 @@ func TestACopyHasItsDigestAndItsEvidenceInAnyRegistry(t *testing.T) {
 	to := plainRegistry(t, nil)
 	repo, _ := name.NewRepository(strings.TrimPrefix(to.URL, "http://")+"/copy/shop", name.Insecure)
 	for range 2 { // again changes nothing
-		if err := copyImage(from, nil, repo, nil, "1.0.0-abcdef0"); err != nil {
-			t.Fatal(err)
+		if got, err := copyImage(from, nil, repo, nil, "1.0.0-abcdef0"); err != nil || len(got) != len(notes) {
+			t.Fatalf("the copy brought %v, %v; want two notes", got, err)
 		}
 	}
 	for _, ref := range []name.Reference{repo.Digest(digest.String()), repo.Tag("1.0.0-abcdef0")} {
@@ -85,6 +85,68 @@ func TestACopyHasItsDigestAndItsEvidenceInAnyRegistry(t *testing.T) {
 		t.Errorf("the copy has the referrers %+v, %v; want %v", m, err, notes)
 	}
 
+	// What refers to one platform of the index, and what refers to that, belong to it.
+	m, err := index.IndexManifest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	platform, err := remote.Head(from.Context().Digest(m.Manifests[0].Digest.String()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	about := func(d v1.Descriptor) *v1.Descriptor {
+		t.Helper()
+		img, err := random.Image(16, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		note := mutate.Subject(img, d).(v1.Image)
+		h, _ := note.Digest()
+		if err := remote.Write(from.Context().Digest(h.String()), note); err != nil {
+			t.Fatal(err)
+		}
+		out, err := remote.Head(from.Context().Digest(h.String()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
+	sbom := about(*platform)
+	signature := about(*sbom)
+	if got, err := copyImage(from, nil, repo, nil, ""); err != nil || len(got) != len(notes) {
+		t.Fatalf("the copy brought %v, %v", got, err)
+	}
+	for _, d := range []*v1.Descriptor{sbom, signature} {
+		if _, err := remote.Head(repo.Digest(d.Digest.String())); err != nil {
+			t.Errorf("what refers to a platform did not come along: %v", err)
+		}
+	}
+
+	children, err := random.Image(64, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	layers, _ := children.Layers()
+	gone, _ := layers[0].Digest()
+	childDigest, _ := children.Digest()
+	single := from.Context().Digest(childDigest.String())
+	if err := remote.Write(single, children); err != nil {
+		t.Fatal(err)
+	}
+	sent := false
+	loses := plainRegistry(t, func(w http.ResponseWriter, r *http.Request) bool {
+		sent = sent || r.Method == http.MethodPut && strings.Contains(r.URL.Path, "/manifests/")
+		if sent && strings.HasSuffix(r.URL.Path, "/blobs/"+gone.String()) {
+			w.WriteHeader(http.StatusNotFound)
+			return true
+		}
+		return false
+	})
+	lost, _ := name.NewRepository(strings.TrimPrefix(loses.URL, "http://")+"/copy/shop", name.Insecure)
+	if _, err := copyImage(single, nil, lost, nil, ""); !fault.Is(err, fault.Unavailable) || !strings.Contains(fault.Sentence(err), "the registry has no "+gone.String()) {
+		t.Errorf("a copy to a registry that loses a layer = %v; want it named", err)
+	}
+
 	forgets := plainRegistry(t, func(w http.ResponseWriter, r *http.Request) bool {
 		if r.Method == http.MethodPut && strings.HasSuffix(r.URL.Path, notes[1].String()) {
 			_, _ = io.Copy(io.Discard, r.Body)
@@ -94,7 +156,7 @@ func TestACopyHasItsDigestAndItsEvidenceInAnyRegistry(t *testing.T) {
 		return false
 	})
 	repo, _ = name.NewRepository(strings.TrimPrefix(forgets.URL, "http://")+"/copy/shop", name.Insecure)
-	if err := copyImage(from, nil, repo, nil, ""); !fault.Is(err, fault.Unavailable) || !strings.Contains(fault.Sentence(err), "was not copied to") {
+	if _, err := copyImage(from, nil, repo, nil, ""); !fault.Is(err, fault.Unavailable) || !strings.Contains(fault.Sentence(err), "was not copied to") {
 		t.Errorf("a copy to a registry that forgets = %v; want it noticed", err)
 	}
 }

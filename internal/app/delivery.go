@@ -42,7 +42,7 @@ func (s *System) openDelivery(ctx context.Context) error {
 	s.control = control.Service{Store: samples}
 	s.host = target(s.Config.Host.Dir)
 	s.add(deployengine.New(deployengine.Config{DB: s.db, Journal: s.journal, Store: s.deployRows, Service: s.deploy,
-		Targets: map[string]deploy.Target{"local": s.host}, Judge: controlengine.New(samples), Holder: s.data.holder(), Topics: []string{approval.Topic}, Attest: s.attest}))
+		Targets: map[string]deploy.Target{"local": s.host}, Judge: controlengine.New(samples), Holder: s.data.holder(), Topics: []string{approval.Topic}, Attest: s.attest, Copy: copies{s}.promoted}))
 	return nil
 }
 

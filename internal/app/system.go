@@ -297,9 +297,11 @@ func (s *System) openPipeline(ctx context.Context) error {
 }
 
 func (s *System) artifactRows() *artifactdb.Store {
-	return artifactdb.New(s.db, s.journal, func(ctx context.Context, tx *db.Tx, e artifact.Entry) error {
-		return s.append(ctx, tx, e.Actor, e.Action, e.Subject, e.Data)
-	})
+	return artifactdb.New(s.db, s.journal, s.artifactEntry)
+}
+
+func (s *System) artifactEntry(ctx context.Context, tx *db.Tx, e artifact.Entry) error {
+	return s.append(ctx, tx, e.Actor, e.Action, e.Subject, e.Data)
 }
 
 func (s *System) openArtifact(ctx context.Context) error {
@@ -309,6 +311,8 @@ func (s *System) openArtifact(ctx context.Context) error {
 	}
 	s.add(&artifactengine.Engine{DB: s.db, Store: s.artifactRows(), Bytes: bytes, Images: s.registry, Signer: s.evidence, Catalog: specs{s.catalog},
 		Source: commits{s.source, s.git}, Runs: runs{s.pipeline}, Checks: checks{s.source}, Gate: admission{s}, Copies: copies{s}, Dir: "", ModuleCaches: s.moduleCaches, Sweep: s.registry.Sweep, Holder: s.data.holder()})
+	s.artifact.Lies(s.copyRows())
+	s.add(&artifactengine.CopyKeeper{DB: s.db, Rows: s.copyRows(), Copies: copies{s}, Holder: s.data.holder()})
 	index := &componentdb.Index{DB: s.db, Journal: s.journal, Components: s.artifact.Components, Holder: s.data.holder()}
 	s.artifact.Search(index)
 	s.artifact.Watch(&vulndb.Store{DB: s.db, Now: time.Now, Ledger: func(ctx context.Context, tx *db.Tx, e artifact.Entry) error {

@@ -120,8 +120,9 @@ type Gate interface {
 	Admit(ctx context.Context, r AdmitRequest) (decisionID string, allow bool, blocks []Block, err error)
 }
 
-// Copies brings images to other registries, with what refers to them, and
-// verifies that they arrived. Doing it again changes nothing.
+// Copies brings images to other registries, with what refers to them, verifies
+// that they arrived, and remembers where they are. Doing it again sends only
+// what is new. An empty tag gives the copy none.
 type Copies interface {
 	Copy(ctx context.Context, repository, digest, tag string, to []string) error
 }

@@ -25,6 +25,7 @@ type Service struct {
 	authorize  func(ctx context.Context, action, org string) error
 	index      Index // what Uses looks in
 	advisories Advisories
+	copies     CopyRows // nil remembers none
 }
 
 // NewService returns the service. authorize asks policy about the actor in ctx.
@@ -100,6 +101,7 @@ type Details struct {
 	Evidence  []evidence.Evidence // about the image, oldest first
 	Revision  []evidence.Evidence // about the revision, oldest first
 	Referrers []Descriptor
+	Copies    []Copy // in other registries
 }
 
 // Details returns an artifact with its evidence and what is attached to it.
@@ -117,6 +119,9 @@ func (s *Service) Details(ctx context.Context, id ID) (Details, error) {
 	}
 	if d.Referrers, err = s.images.Referrers(ctx, a.Repository, a.Digest, ""); err != nil {
 		return d, fmt.Errorf("list referrers of %s: %w", a.Image(), err)
+	}
+	if d.Copies, err = s.Copies(ctx, a.Digest); err != nil {
+		return d, fmt.Errorf("list copies of %s: %w", a.Image(), err)
 	}
 	return d, nil
 }

@@ -121,6 +121,7 @@ type Environment struct {
 	Target    string            `yaml:"target" doc:"Where the environment lives, if in one place." default:"local"`
 	Accept    []string          `yaml:"accept" doc:"Where the evidence of a release may come from besides Weir's own builds: observed (a builder's provenance that verified) or asserted (somebody's word, who submitted it)."`
 	Targets   []string          `yaml:"targets" doc:"Where it lives, if in several places, in the order of waves."`
+	Registry  string            `yaml:"registry" doc:"Repository in another registry that a release is copied to by its digest, with all evidence, and verified there, before its rollout begins, such as 123456789012.dkr.ecr.eu-west-1.amazonaws.com/shop. The server's configuration names the registry."`
 	Config    map[string]string `yaml:"config" doc:"Environment variables of its processes. Their digest is part of the release."`
 	Secrets   map[string]string `yaml:"secrets" doc:"Environment variables whose values are secret references."`
 	After     map[string]After  `yaml:"after" doc:"Environments that a release must have been healthy in first."`

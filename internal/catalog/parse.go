@@ -220,6 +220,9 @@ func (p *parser) environment(at, name string, e Environment, all map[string]Envi
 			p.at(at+".targets", "target %q is not supported; only local is for now", t)
 		}
 	}
+	if e.Registry != "" && !repositoryRe.MatchString(e.Registry) {
+		p.at(at+".registry", "%q is not a repository in a registry; write it without a tag, such as ghcr.io/acme/shop", e.Registry)
+	}
 	for before := range e.After {
 		if _, ok := all[before]; !ok {
 			p.at(at+".after."+before, "there is no environment %q to come after", before)

@@ -84,6 +84,7 @@ func TestWrongFilesAreRefusedWithPlaceAndWayOut(t *testing.T) {
 		{"weir: 1\nservices:\n  a: {run: {mail: {kind: worker}}}\n", "workloads of kind worker are not run yet; only http is"},
 		{"weir: 1\nservices:\n  a: {environments: {p: {target: \"kubernetes://x/y\"}}}\n", `target "kubernetes://x/y" is not supported; only local is for now`},
 		{"weir: 1\nservices:\n  a: {artifact: {build: {go: \"./x; rm -rf /\"}}}\n", "is not a path inside the service"},
+		{"weir: 1\nservices:\n  a: {environments: {p: {registry: \"ghcr.io/acme/shop:latest\"}}}\n", `"ghcr.io/acme/shop:latest" is not a repository in a registry; write it without a tag, such as ghcr.io/acme/shop`},
 		{"weir: 1\nservices:\n  a: {owner: TODO}\n", "weir.yaml:3:14: owner is still TODO; name the team that answers for the service"},
 		{"weir: 1\nservices:\n  a: {run: {web: {port: TODO}}}\n", "weir.yaml:3:25: port is still TODO; write the port that the process listens on, such as 8080"},
 		{"weir: 1\nservices:\n  a: {run: {web: {ready: TODO, live: TODO}}}\n", "weir.yaml:3:26: ready is still TODO; write a path that answers 200 once"},

@@ -22,6 +22,7 @@ type Promotion struct {
 	Created      time.Time      `json:"created"`
 	Updated      time.Time      `json:"updated"`
 	RolloutID    RolloutID      `json:"rollout_id,omitempty"`
+	Copy         *Copy          `json:"copy,omitempty"` // to the environment's own registry, if it names one
 }
 
 // PromotionState is how far a promotion is.

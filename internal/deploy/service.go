@@ -157,6 +157,16 @@ func (s *Service) Evaluate(ctx context.Context, fence Fence, pid PromotionID) (a
 	if !d.Allow {
 		return again, wait(d.Blocks...)
 	}
+	copied, there := p.Copy.asks(rules.Registry, now)
+	if !there {
+		if p.Copy != copied {
+			p.Copy, p.Blocks = copied, nil // stored with the block, which is new
+		}
+		if copied.Next.After(now) {
+			again = copied.Next
+		}
+		return again, wait(copied.block(p.Environment))
+	}
 	targets := rules.Targets
 	if len(targets) == 0 {
 		targets = []string{rules.Target}
@@ -186,6 +196,9 @@ func (s *Service) Evaluate(ctx context.Context, fence Fence, pid PromotionID) (a
 		}
 		env.Rollout = r.ID
 		p.State, p.Blocks, p.RolloutID, p.DecisionID, p.Updated = Allowed, nil, r.ID, d.DecisionID, now
+		if _, there := p.Copy.asks(rules.Registry, now); !there {
+			return nil // asked for elsewhere meanwhile
+		}
 		if err := tx.AddSpec(ctx, p.ServiceID, p.Environment, spec); err != nil {
 			return err
 		}
@@ -206,7 +219,11 @@ func (s *Service) Evaluate(ctx context.Context, fence Fence, pid PromotionID) (a
 		if err := tx.Announce(ctx, FactPromotionAllowed, org, string(p.ID), f, now); err != nil {
 			return err
 		}
-		return tx.Record(ctx, "release.promoted", string(rel.ID), map[string]string{"environment": p.Environment, "version": rel.Version, "rollout": string(r.ID), "decision": d.DecisionID})
+		said := map[string]string{"environment": p.Environment, "version": rel.Version, "rollout": string(r.ID), "decision": d.DecisionID}
+		if p.Copy != nil {
+			said["copied_to"] = p.Copy.To
+		}
+		return tx.Record(ctx, "release.promoted", string(rel.ID), said)
 	})
 }
 

@@ -1,6 +1,9 @@
 package e2e
 
 import (
+	"encoding/json"
+	"io"
+	"net/http"
 	"os"
 	"strings"
 	"testing"
@@ -126,4 +129,82 @@ func TestAnAdmittedImageIsCopiedToAnotherRegistryWithItsEvidence(t *testing.T) {
 	if status != 0 || !strings.Contains(out, "built from commit") {
 		t.Errorf("verify of the copy: %d %s %s", status, out, stderr)
 	}
+}
+
+func TestAReleaseIsCopiedToTheRegistryOfAnEnvironmentBeforeItRunsThere(t *testing.T) {
+	t.Parallel()
+	other := newWorld(t, "")
+	host := strings.TrimPrefix(other.url, "http://")
+	secret := other.dir + "/token"
+	other.must(os.WriteFile(secret, []byte("x:wrong\n"), 0o600))
+	w := newWorld(t, "registries:\n- {host: \""+host+"\", credentials: file, file: "+secret+", insecure: true}\n")
+	rules := strings.Replace(tinyRules, "  production:\n", "  production:\n    registry: \""+host+"/prod/tiny\"\n", 1)
+	if rules == tinyRules {
+		t.Fatal("the rules name no registry")
+	}
+	r := w.released(w.bootstrap(tiny("promoted", rules)))
+	w.serves("staging", r.Version)
+	await(t, 60*time.Second, "the promotion to say why it waits", func() bool {
+		out, _, _ := w.cli("admin", "release", "list")
+		return strings.Contains(out, "was not copied to "+host+"/prod/tiny: the registry refused Weir's credentials") && strings.Contains(out, "It is tried again.")
+	})
+	if e, ok := w.environment("production"); ok && e.Rollout != "" {
+		t.Errorf("production is %+v before the copy is there", e)
+	}
+	other.must(os.WriteFile(secret, []byte("x:"+other.tokens["maintainer"]+"\n"), 0o600))
+	w.serves("production", r.Version)
+	digest := r.Digest
+	// How the rollouts ended is signed after the copy was made, and comes along, too: two of them, with all the rest.
+	await(t, 60*time.Second, "the copy to have the statements about both rollouts", func() bool {
+		var there struct {
+			Manifests []struct {
+				Annotations map[string]string `json:"annotations"`
+			} `json:"manifests"`
+		}
+		body, err := getAs(other.url+"/v2/prod/tiny/referrers/"+digest, other.tokens["author"])
+		if err != nil || json.Unmarshal([]byte(body), &there) != nil {
+			return false
+		}
+		rollouts := 0
+		for _, m := range there.Manifests {
+			if strings.Contains(m.Annotations["dev.sigstore.bundle.predicateType"], "rollout") {
+				rollouts++
+			}
+		}
+		return rollouts == 2
+	})
+	var d client.ArtifactDetails
+	w.must(w.as("author").Get(t.Context(), "/artifacts/"+digest, &d))
+	if len(d.Copies) != 1 || d.Copies[0].To != host+"/prod/tiny" || d.Copies[0].Verified.IsZero() {
+		t.Errorf("the copies of the artifact are %+v", d.Copies)
+	}
+	await(t, 30*time.Second, "the ledger to have the copy, and what came later", func() bool {
+		said := 0
+		for _, e := range w.ledger() {
+			if e.Action == "artifact.copied" {
+				said++
+			}
+		}
+		return said >= 2
+	})
+	out, stderr, status := weir(t, []string{"WEIR_SERVER=" + other.url, "WEIR_TOKEN=" + other.tokens["author"]}, "verify", "--registry", other.url, "prod/tiny@"+digest, "--trusted-root", w.data+"/trusted_root.json")
+	if status != 0 || !strings.Contains(out, "built from commit") {
+		t.Errorf("verify of the copy: %d %s %s", status, out, stderr)
+	}
+}
+
+// getAs reads an address with a token as the password.
+func getAs(url, token string) (string, error) {
+	req, err := http.NewRequest(http.MethodGet, url, nil)
+	if err != nil {
+		return "", err
+	}
+	req.SetBasicAuth("x", token)
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	return string(b), err
 }

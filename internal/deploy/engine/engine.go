@@ -39,7 +39,9 @@ type Config struct {
 	Topics []string
 	// Attest signs a statement and keeps it beside what it is about; nil signs nothing.
 	Attest func(ctx context.Context, st evidence.Statement) error
-	Look   time.Duration // between looks at a canary; default 500 ms
+	// Copy brings a release, with its evidence, to another registry and verifies it there; nil cannot.
+	Copy func(ctx context.Context, r deploy.Release, to string) error
+	Look time.Duration // between looks at a canary; default 500 ms
 }
 
 // Engine is a part of the process.
@@ -50,6 +52,8 @@ type Engine struct {
 	seen map[string]*sight                // by target
 	asks int64                            // counts requests to evaluate all again
 	due  map[deploy.PromotionID]time.Time // when one is evaluated again at the latest
+
+	copying map[deploy.PromotionID]bool // under way now
 }
 
 // sight is the last that a target said; nil Observed: it does not answer.
@@ -63,7 +67,7 @@ func New(c Config) *Engine {
 	if c.Look == 0 {
 		c.Look = 500 * time.Millisecond
 	}
-	return &Engine{Config: c, wake: make(chan struct{}, 1), seen: map[string]*sight{}}
+	return &Engine{Config: c, wake: make(chan struct{}, 1), seen: map[string]*sight{}, copying: map[deploy.PromotionID]bool{}}
 }
 
 // Name makes the engine a part of the process.
@@ -171,6 +175,7 @@ func (e *Engine) drive(ctx context.Context, l lease.Lease) error {
 			}
 		})
 	}
+	following.Go(func() { e.copies(ctx, l) })
 	woken, cancel := e.Store.Subscribe()
 	defer cancel()
 	asked := make(chan struct{}, 1)

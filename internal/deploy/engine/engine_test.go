@@ -164,9 +164,13 @@ func newRig(t *testing.T, d *db.DB) *rig {
 	return r
 }
 
-func (r *rig) start() {
+func (r *rig) start() { r.startWith(func(*engine.Config) {}) }
+
+func (r *rig) startWith(more func(*engine.Config)) {
 	r.t.Helper()
-	r.engine = engine.New(engine.Config{DB: r.db, Journal: r.journal, Store: r.store, Service: r.service, Targets: map[string]deploy.Target{"local": r.target}, Judge: r.judge, Holder: "one", Look: 5 * time.Millisecond})
+	c := engine.Config{DB: r.db, Journal: r.journal, Store: r.store, Service: r.service, Targets: map[string]deploy.Target{"local": r.target}, Judge: r.judge, Holder: "one", Look: 5 * time.Millisecond}
+	more(&c)
+	r.engine = engine.New(c)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() { defer close(done); r.engine.Run(ctx) }()

@@ -48,6 +48,7 @@ type ArtifactDetails struct {
 	Evidence  []Evidence            `json:"evidence"`
 	Referrers []artifact.Descriptor `json:"referrers"`
 	Decisions []policy.Decision     `json:"decisions"`
+	Copies    []artifact.Copy       `json:"copies" doc:"Other registries that hold the image under the same digest."`
 }
 
 // Intake is what a job handed in and how far it has come.
@@ -120,7 +121,7 @@ func (s *server) artifacts(a huma.API) {
 		if err != nil {
 			return ArtifactDetails{}, err
 		}
-		out := ArtifactDetails{Artifact: artifactOf(d.Artifact), Referrers: d.Referrers}
+		out := ArtifactDetails{Artifact: artifactOf(d.Artifact), Referrers: d.Referrers, Copies: append([]artifact.Copy{}, d.Copies...)}
 		for _, e := range append(d.Evidence, d.Revision...) {
 			out.Evidence = append(out.Evidence, Evidence{e.ID, e.PredicateType, e.Subject, e.Key, e.Identity, e.KeyID, e.Index, e.Time, rawJSON(e.Bundle)})
 		}

@@ -501,6 +501,7 @@ type Artifact struct {
 	Referrers []Referrer
 	Decisions []Decision
 	Where     []Where
+	Copies    []Copy // in other registries
 	Kept      Keeping
 	Vulns     Vulnerabilities
 	Verify    string // the command
@@ -511,6 +512,14 @@ type Artifact struct {
 	Since      string
 	// Query is what the page was asked to find among the components.
 	Query string
+}
+
+// Copy is the same image in another registry.
+type Copy struct {
+	Place    string // repository there
+	State    Status
+	Note     string
+	Verified time.Time
 }
 
 // Component is a library or a file inside an artifact.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"errors"
+	"strconv"
 	"strings"
 
 	"weir/internal/artifact"
@@ -132,6 +133,9 @@ func (d *Data) Artifact(ctx context.Context, id string) (web.Artifact, error) {
 	if err := d.made(ctx, a.Artifact, &v); err != nil {
 		return v, err
 	}
+	for _, c := range a.Copies {
+		v.Copies = append(v.Copies, copyOf(c))
+	}
 	v.Kept = d.keeping(ctx, a.Artifact)
 	if v.Vulns, err = d.vulnerabilities(ctx, a.ID); err != nil {
 		return v, err
@@ -164,6 +168,17 @@ func (d *Data) Artifact(ctx context.Context, id string) (web.Artifact, error) {
 		}
 	}
 	return v, nil
+}
+
+func copyOf(c artifact.Copy) web.Copy {
+	w := web.Copy{Place: c.To, State: web.Status{Kind: "ok", Word: "Verified"}, Verified: c.Verified, Note: "read back whole, with " + strconv.Itoa(c.Evidence) + " pieces of evidence"}
+	if c.Evidence == 1 {
+		w.Note = "read back whole, with one piece of evidence"
+	}
+	if c.Failure != "" { // the image is there; what was signed since is not
+		w.State, w.Note = web.Status{Kind: "warn", Word: "Behind"}, c.Failure
+	}
+	return w
 }
 
 const entriesShown = 50

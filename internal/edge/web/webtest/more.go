@@ -98,7 +98,9 @@ func (d *Data) Artifact(_ context.Context, id string) (web.Artifact, error) {
 		Vulns: web.Vulnerabilities{Known: 4291, Imported: now.Add(-time.Hour), Compared: 3, Uncompared: 1, Findings: []web.Finding{
 			{Name: "CVE-2025-22872", ID: "GO-2025-3595", Severity: "high", Score: 7.5, Summary: d.name("Incorrect neutralisation of input in x/net"), URL: "https://pkg.go.dev/vuln/GO-2025-3595", Component: d.name("golang.org/x/net"), Version: "v0.37.0", Fixed: "v0.38.0"},
 			{Name: "GO-2025-1", ID: "GO-2025-1", Severity: "unknown", Summary: "Something else", Component: "example.com/other", Version: "v1.0.0"}}},
-		Kept:  web.Keeping{Known: true, Stays: true, Why: []string{d.name("it runs in staging of checkout"), "it is one of the 20 newest releases"}, Hold: d.name("audit of 2026"), Damaged: 1},
+		Kept: web.Keeping{Known: true, Stays: true, Why: []string{d.name("it runs in staging of checkout"), "it is one of the 20 newest releases"}, Hold: d.name("audit of 2026"), Damaged: 1},
+		Copies: []web.Copy{{Place: "registry.example/shop/checkout", State: st("ok", "Verified"), Note: "read back whole, with 7 pieces of evidence", Verified: now.Add(-time.Hour)},
+			{Place: d.name("registry.example/other"), State: st("warn", "Behind"), Note: d.name("sha256:9f2c was not copied to registry.example/other: no answer."), Verified: now.Add(-2 * time.Hour)}},
 		Where: []web.Where{{Environment: "production", State: st("run", "Rolling out"), Note: "25% of the traffic", Href: "/rollouts/rollout_live"}, {Environment: "staging", State: st("ok", "Healthy"), Note: "for 3 h"}},
 	}, nil
 }
