@@ -177,7 +177,7 @@ func writeBundle(spec Spec, groupName string) error {
 	config := specs.Spec{
 		Version: "1.0.2", Hostname: c.Hostname, Root: &specs.Root{Path: "rootfs"}, Mounts: mounts, Linux: linux,
 		Process: &specs.Process{
-			Args: []string{jail.Handed}, Env: []string{jail.Marker + "=1", "GOMAXPROCS=2", "GOGC=off"}, Cwd: "/", NoNewPrivileges: true,
+			Args: []string{jail.Handed}, Env: jail.Env, Cwd: "/", NoNewPrivileges: true,
 			Capabilities: &specs.LinuxCapabilities{Bounding: capabilities, Effective: capabilities, Permitted: capabilities},
 		},
 	}

@@ -145,15 +145,14 @@ func (r *runtimeProcess) force() {
 }
 
 // Wait returns when the container and the runtime are gone.
-func (r *runtimeProcess) Wait() (*os.ProcessState, error) {
-	err := r.cmd.Wait()
+func (r *runtimeProcess) Wait() {
+	_ = r.cmd.Wait()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.done = true
 	if r.late != nil {
 		r.late.Stop()
 	}
-	return r.cmd.ProcessState, err
 }
 
 // refusal is the sentence for a container that did not come up.

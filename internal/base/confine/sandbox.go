@@ -8,11 +8,9 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strconv"
 	"sync"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -46,7 +44,7 @@ type Sandbox struct {
 // keeper is the process that is init, or that keeps it.
 type keeper interface {
 	Kill() error
-	Wait() (*os.ProcessState, error)
+	Wait()
 }
 
 type answer struct {
@@ -133,14 +131,14 @@ func Open(ctx context.Context, spec Spec) (*Sandbox, error) {
 }
 
 // startNative starts init in namespaces of its own, in a control group.
-func startNative(theirs *os.File, spec Spec, b jail.Boot) (p *os.Process, held group, missing []string, err error) {
+func startNative(theirs *os.File, spec Spec, b jail.Boot) (p *child, held group, missing []string, err error) {
 	if !spec.Unconfined || spec.Limits.Memory > 0 || spec.Limits.CPU > 0 {
 		held, missing = machineGroups().newGroup(spec.Limits)
 	}
 	p, err = spawn(theirs, b)
 	if err == nil {
 		// Before it is told what to build, so that nothing of it is ever outside.
-		if err = held.add(p.Pid); err != nil {
+		if err = held.add(p.pid); err != nil {
 			p.Kill()
 			p.Wait()
 		}
@@ -465,53 +463,6 @@ func socketpair() (ours, theirs *os.File, err error) {
 	}
 	unix.SetNonblock(fds[0], true)
 	return os.NewFile(uintptr(fds[0]), "control"), os.NewFile(uintptr(fds[1]), "control"), nil
-}
-
-// spawner forks every init from one thread that never ends, since a parent-death signal comes when the
-// forking thread dies, not the process.
-var spawner = sync.OnceValue(func() chan<- func() {
-	jobs := make(chan func())
-	go func() {
-		runtime.LockOSThread()
-		for f := range jobs {
-			f()
-		}
-	}()
-	return jobs
-})
-
-func spawn(link *os.File, b jail.Boot) (p *os.Process, err error) {
-	attr := &os.ProcAttr{
-		Dir:   "/",
-		Env:   []string{jail.Marker + "=1", "GOMAXPROCS=2", "GOGC=off"},
-		Files: []*os.File{nil, nil, os.Stderr, link},
-		Sys:   &syscall.SysProcAttr{Setsid: true},
-	}
-	if b.Namespaces {
-		// Unconfined, init must outlive us for a moment to end its descendants; the closed socket tells it to.
-		attr.Sys.Pdeathsig = syscall.SIGKILL
-		attr.Sys.Cloneflags = unix.CLONE_NEWUSER | unix.CLONE_NEWPID | unix.CLONE_NEWNS | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS
-		if b.NetNS {
-			attr.Sys.Cloneflags |= unix.CLONE_NEWNET
-		}
-		attr.Sys.UidMappings = []syscall.SysProcIDMap{{ContainerID: inside(os.Getuid(), b), HostID: os.Getuid(), Size: 1}}
-		attr.Sys.GidMappings = []syscall.SysProcIDMap{{ContainerID: inside(os.Getgid(), b), HostID: os.Getgid(), Size: 1}}
-		attr.Sys.AmbientCaps = jail.SetupCaps
-	}
-	path := "/proc/self/exe"
-	if f := program(); f != nil {
-		// Among the files that are handed over, because the child puts those in order before it executes anything, and does not
-		// look whether it covers another one that is open.
-		path = fmt.Sprintf("/proc/self/fd/%d", len(attr.Files))
-		attr.Files = append(attr.Files, f)
-	}
-	done := make(chan struct{})
-	spawner() <- func() {
-		p, err = os.StartProcess(path, []string{jail.Name}, attr)
-		close(done)
-	}
-	<-done
-	return p, err
 }
 
 // inside is who a process is in there: itself, but nobody is root.

@@ -24,9 +24,16 @@ const (
 	Handed = "/proc/self/fd/4"
 )
 
-// Main runs the sandbox's init when this process is one, and then does not return. Otherwise it does nothing.
+// Main runs the sandbox's init, or the zygote of inits, when this process is one, and then does not return. Otherwise it does nothing.
 func Main() {
-	if len(os.Args) != 1 || os.Args[0] != Name && os.Args[0] != Handed || os.Getenv(Marker) == "" {
+	if len(os.Args) != 1 || os.Getenv(Marker) == "" {
+		return
+	}
+	switch os.Args[0] {
+	case Name, Handed:
+	case Zygote:
+		(&zygote{link: &Link{Socket: descriptor(ControlFD)}, children: map[int]uint64{}}).run()
+	default:
 		return
 	}
 	// The main thread, which is the one that others see as process 1, stays out of the confined domain.
