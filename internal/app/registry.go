@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -55,11 +56,7 @@ func (s *System) registryActor(r *http.Request) (identity.Actor, error) {
 	} else if !bearer {
 		return identity.Anonymous, nil
 	}
-	if identity.IsJobToken(token) {
-		a, _, err := s.jobActor(r.Context(), token)
-		return a, err
-	}
-	return s.accounts.Authenticate(r.Context(), token)
+	return s.actorOf(r.Context(), token)
 }
 
 // jobActor is who holds a job's token, while the job runs. The actor's id is that of the job with the number of the attempt.
@@ -72,7 +69,36 @@ func (s *System) jobActor(ctx context.Context, token string) (identity.Actor, id
 	if err != nil {
 		return identity.Anonymous, c, err
 	}
-	return identity.Actor{ID: c.JobID + "#" + strconv.Itoa(c.Attempt), Name: "job/" + st.Key, Kind: identity.Job}, c, nil
+	a := identity.Actor{ID: c.JobID + "#" + strconv.Itoa(c.Attempt), Name: "job/" + st.Key, Kind: identity.Job}
+	if c.Grants != nil {
+		grants := *c.Grants
+		if st.Trust != pipeline.Landed {
+			grants = grants.ReadOnly()
+		}
+		a.Roles, a.Repository = grants.Roles(), st.RepositoryID
+	}
+	return a, c, nil
+}
+
+// actorOf is who holds a token: a person, a machine, or a job while it runs.
+func (s *System) actorOf(ctx context.Context, token string) (identity.Actor, error) {
+	if identity.IsJobToken(token) {
+		a, _, err := s.jobActor(ctx, token)
+		return a, err
+	}
+	return s.accounts.Authenticate(ctx, token)
+}
+
+// jobToken is what the code of an attempt holds as github.token.
+func (s *System) jobToken(r *pipeline.Run, job pipeline.JobID, attempt int, permissions map[string]string) string {
+	grants := identity.DefaultGrants
+	if permissions != nil {
+		grants = permissions
+	}
+	if r.Trust != pipeline.Landed {
+		grants = grants.ReadOnly()
+	}
+	return s.jobTokens.Issue(identity.JobClaim{RunID: string(r.ID), JobID: string(job), Attempt: attempt, Expires: time.Now().Add(jobLife), Grants: &grants})
 }
 
 // asker is the actor of ctx with what the rules look at.
@@ -82,6 +108,9 @@ func (s *System) asker(ctx context.Context, teams bool) (artifact.Asker, error) 
 	case who.Actor.Kind == identity.Job:
 		scope, err := s.jobScope(ctx, who.Actor.ID)
 		who.Job = &scope
+		if a := who.Actor; a.Repository != "" { // the token that the job's code holds
+			scope.NoPull, scope.NoPush = !slices.Contains(a.Roles, "packages:read"), !slices.Contains(a.Roles, "packages:write")
+		}
 		return who, err
 	case who.Actor.Kind == identity.User && teams:
 		account, err := s.accounts.Find(ctx, who.Actor.ID)

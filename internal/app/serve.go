@@ -117,7 +117,7 @@ func (s *System) handler(ready *atomic.Bool) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/git/", s.gitd)
 	mux.Handle("/v2/", s.registryHandler())
-	mux.Handle("/api/", api.New(api.Config{Release: Release, Instance: s.Instance.ID, URL: s.Config.URL, Accounts: s.accounts, Catalog: s.catalog, Source: s.source, Secrets: s.secrets, Mirrors: mirrors{s.mirrors},
+	mux.Handle("/api/", api.New(api.Config{Release: Release, Instance: s.Instance.ID, URL: s.Config.URL, Accounts: s.accounts, Authenticate: s.actorOf, Catalog: s.catalog, Source: s.source, Secrets: s.secrets, Mirrors: mirrors{s.mirrors},
 		LandRules: rules.All()[policy.ActionLand], Pipeline: s.pipeline, Artifact: s.artifact, Registry: s.keeper, Evidence: s.evidence, Ledger: s.ledger, Policy: s.policy, Delivery: deliveryAPI{s}, Submissions: submissions{s}, Notes: notes{s}}))
 	mux.Handle("/agent/", agentd.New(agentd.Config{Pool: pool{s.agents}, Authenticate: s.accounts.Authenticate}))
 	mux.Handle("/metrics", s.metrics())

@@ -220,7 +220,7 @@ func (s *System) openSource(ctx context.Context) error {
 	if err := gitd.InstallHook(s.data.join("hooks"), exe); err != nil {
 		return err
 	}
-	s.gitd = gitd.New(gitd.Config{Source: s.source, Catalog: s.catalog, Repositories: s.git, Authenticate: s.accounts.Authenticate,
+	s.gitd = gitd.New(gitd.Config{Source: s.source, Catalog: s.catalog, Repositories: s.git, Authenticate: s.actorOf,
 		Room: s.data.room(int64(s.Config.Limits.FreeDisk)), MaxPush: int64(s.Config.Limits.Push), HooksDir: s.data.join("hooks"), Socket: socketPath(s.data.path, "hook.sock")})
 	s.add(s.gitd)
 	return nil
@@ -287,7 +287,7 @@ func (s *System) openPipeline(ctx context.Context) error {
 		DB: s.db, Journal: s.journal, Store: rows, Keeper: pipelineengine.Keeper{Blobs: bytes, Rows: rows, CacheMost: int64(s.Config.Keep.Caches), CacheFloor: int64(s.Config.Keep.CacheFloor)}, Repository: s.git,
 		Refs: refs{s.source, s.git, s.catalog}, Schedules: &pipelinedb.Schedules{DB: s.db}, Settings: settings{s.secrets}, Mirrors: s.mirrors, Images: s.jobImages, Networks: networks{s.catalog}, Environments: environments{s},
 		Checks: checks{s.source}, Builds: s.versions(),
-		Outputs: s.artifact, Runner: runner, Fleet: s.agents, Logs: dir, Registry: s.jobRegistry,
+		Outputs: s.artifact, Runner: runner, Fleet: s.agents, Logs: dir, Registry: s.jobRegistry, Token: s.jobToken, URL: s.Config.URL,
 	})
 	tests := testdb.New(s.db)
 	garbage := s.retention(rows, bytes, archive)

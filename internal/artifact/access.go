@@ -47,6 +47,8 @@ type AccessRules struct {
 type JobScope struct {
 	Own    []string
 	Landed bool // its revision was reviewed and is on the trunk
+	// NoPull and NoPush are what the job's permissions take away from its own code.
+	NoPull, NoPush bool
 }
 
 // Asker is who asks.
@@ -89,6 +91,10 @@ func (r AccessRules) job(who Asker, a Access, repository string) error {
 	own := who.Job != nil && slices.Contains(who.Job.Own, repository)
 	landed := who.Job != nil && who.Job.Landed
 	switch {
+	case who.Job != nil && a == Pull && who.Job.NoPull:
+		return fault.New(fault.Denied, "the permissions of this job do not let it pull images; give it packages: read under permissions: in its workflow")
+	case who.Job != nil && a == Push && landed && who.Job.NoPush:
+		return fault.New(fault.Denied, "the permissions of this job do not let it push images; give it packages: write under permissions: in its workflow")
 	case a == Pull && (matches(r.Readable, repository) || own && landed):
 		return nil
 	case a == Push && own && landed:

@@ -81,3 +81,25 @@ func TestAccessRulesThatMeanNothingAreRefused(t *testing.T) {
 		}
 	}
 }
+
+func TestPermissionsOfAJobTakeAway(t *testing.T) {
+	asks := func(s artifact.JobScope) artifact.Asker {
+		s.Own, s.Landed = []string{"shop/app"}, true
+		return artifact.Asker{Actor: identity.Actor{ID: "job_1#1", Name: "job/build", Kind: identity.Job, Repository: "repo_1"}, Job: &s}
+	}
+	for _, c := range []struct {
+		scope artifact.JobScope
+		a     artifact.Access
+		want  string
+	}{
+		{artifact.JobScope{}, artifact.Push, ""},
+		{artifact.JobScope{NoPush: true}, artifact.Pull, ""},
+		{artifact.JobScope{NoPush: true}, artifact.Push, "give it packages: write under permissions: in its workflow"},
+		{artifact.JobScope{NoPull: true, NoPush: true}, artifact.Pull, "give it packages: read under permissions: in its workflow"},
+	} {
+		err := artifact.AccessRules{}.Decide(context.Background(), asks(c.scope), c.a, "shop/app")
+		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+			t.Errorf("%+v %s: %v; want %q", c.scope, c.a, err, c.want)
+		}
+	}
+}

@@ -88,15 +88,17 @@ type JobPlan struct {
 	Line  int    `json:"line,omitempty"`
 	Build *Build `json:"build,omitempty"` // set on a release job
 
-	Always         bool                 `json:"always,omitempty"` // its if: asks always() or cancelled(): cancelling does not stop it
-	Group          *Group               `json:"group,omitempty"`
-	Parent         string               `json:"parent,omitempty"` // key of the group that it belongs to
-	Scope          string               `json:"scope,omitempty"`  // key in Plan.Scopes; "" is the run's own
-	Concurrency    *Concurrency         `json:"concurrency,omitempty"`
-	Environment    string               `json:"environment,omitempty"` // a text
-	EnvironmentURL string               `json:"environment_url,omitempty"`
-	Container      *Container           `json:"container,omitempty"`
-	Services       map[string]Container `json:"services,omitempty"`
+	Always         bool         `json:"always,omitempty"` // its if: asks always() or cancelled(): cancelling does not stop it
+	Group          *Group       `json:"group,omitempty"`
+	Parent         string       `json:"parent,omitempty"` // key of the group that it belongs to
+	Scope          string       `json:"scope,omitempty"`  // key in Plan.Scopes; "" is the run's own
+	Concurrency    *Concurrency `json:"concurrency,omitempty"`
+	Environment    string       `json:"environment,omitempty"` // a text
+	EnvironmentURL string       `json:"environment_url,omitempty"`
+	// Permissions are what the job's token opens: scope to read or write. Nil is what a workflow has that says nothing.
+	Permissions map[string]string    `json:"permissions,omitempty"`
+	Container   *Container           `json:"container,omitempty"`
+	Services    map[string]Container `json:"services,omitempty"`
 }
 
 // StepPlan is one step. Either Run or Uses is set.

@@ -89,6 +89,14 @@ func (s *Service) Receive(ctx context.Context, p Push) (lines []string, err erro
 	if err != nil {
 		return nil, err
 	}
+	if err := identity.Within(ctx, repo.ID); err != nil {
+		return nil, err
+	}
+	if slices.Contains(p.Options, "change") {
+		if err := identity.Check(ctx, "change.open", org); err != nil {
+			return nil, err
+		}
+	}
 	const trunk = catalog.TrunkName
 	ancestors := map[[2]string]bool{}
 	refs, err := loadRefs(ctx, s.db, repo.ID)
@@ -286,6 +294,9 @@ func (s *Service) OpenChange(ctx context.Context, repository, branch, title stri
 		return c, err
 	}
 	repo, err := s.catalog.Repository(ctx, repository)
+	if err == nil {
+		err = identity.Within(ctx, repo.ID)
+	}
 	if err != nil {
 		return c, err
 	}

@@ -89,6 +89,11 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	repo, err := h.Catalog.Repository(ctx, m[1])
+	if err == nil || fault.Is(err, fault.NotFound) { // a job learns of no other repository whether it is there
+		if werr := identity.Within(ctx, repo.ID); werr != nil {
+			err = werr
+		}
+	}
 	if err == nil && service == "receive-pack" {
 		err = h.Room()
 	}

@@ -24,6 +24,8 @@ type Actor struct {
 	Name  string   `json:"name"`
 	Kind  string   `json:"kind"`
 	Roles []string `json:"roles,omitempty"`
+	// Repository is the id of the only one that a job may touch; "" for everybody else.
+	Repository string `json:"repository,omitempty"`
 }
 
 // Anonymous is who has not said who they are.

@@ -4,6 +4,7 @@ import (
 	"context"
 	_ "embed"
 	"fmt"
+	"strings"
 
 	"github.com/cedar-policy/cedar-go"
 
@@ -72,7 +73,26 @@ func CheckOwn(ctx context.Context, action, org, owner string) error {
 	if a.Kind == Nobody {
 		return fault.New(fault.Denied, "You are not signed in. Sign in, or send a token, to do this (%s).", action)
 	}
+	if a.Kind == Job {
+		return fault.New(fault.Denied, "The token of this job does not open this (%s): its permissions are %s. Give the job what it needs under permissions: in its workflow; a change's jobs only read.", action, permissionsOf(a))
+	}
 	return fault.New(fault.Denied, "%s may not do this: %s is not among the permissions of %s. An admin can grant a role that has it.", a.Name, action, rolesOf(a))
+}
+
+// Within refuses a job whatever is not in its own repository. Everybody else is asked by Check alone.
+func Within(ctx context.Context, repositoryID string) error {
+	a := From(ctx)
+	if a.Kind != Job || a.Repository != "" && a.Repository == repositoryID {
+		return nil
+	}
+	return fault.New(fault.Denied, "The token of a job opens the job's own repository alone. For another one, give the job a token of its own as a secret.")
+}
+
+func permissionsOf(a Actor) string {
+	if len(a.Roles) == 0 {
+		return "none"
+	}
+	return strings.Join(a.Roles, ", ")
 }
 
 func rolesOf(a Actor) string {

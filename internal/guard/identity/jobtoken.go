@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -24,6 +25,40 @@ type JobClaim struct {
 	JobID   string    `json:"job"`
 	Attempt int       `json:"attempt"`
 	Expires time.Time `json:"exp"`
+	// Grants is set on the token that the job's own code holds, as GITHUB_TOKEN: what the job's permissions: give it. The runner's
+	// token, with which it fetches images and passes on requests, has none, and opens the registry alone.
+	Grants *Grants `json:"grants,omitempty"`
+}
+
+// Grants are the scopes of a job's permissions, each read or write. They reach no further than the repository of the job.
+type Grants map[string]string
+
+// DefaultGrants are those of a workflow that says nothing. Writing packages reaches no further than the images of the job's own
+// services, once its revision has landed.
+var DefaultGrants = Grants{"contents": "read", "packages": "write", "metadata": "read"}
+
+// ReadOnly is what is left of them for code that has not landed.
+func (g Grants) ReadOnly() Grants {
+	out := Grants{}
+	for scope := range g {
+		out[scope] = "read"
+	}
+	return out
+}
+
+// Roles are the names under which roles.cedar knows them; whoever may write may read.
+func (g Grants) Roles() []string {
+	var out []string
+	for scope, word := range g {
+		if word == "read" || word == "write" {
+			out = append(out, scope+":read")
+		}
+		if word == "write" {
+			out = append(out, scope+":write")
+		}
+	}
+	slices.Sort(out)
+	return out
 }
 
 const jobPrefix = "weirjob_"

@@ -1,7 +1,9 @@
 package identity_test
 
 import (
+	"context"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -43,5 +45,61 @@ func TestJobTokenSaysWhoseItIsAndCannotBeMade(t *testing.T) {
 	}
 	if _, err := (identity.JobTokens{}).Read(identity.JobTokens{}.Issue(claim), now); err == nil {
 		t.Error("a token without a key was taken")
+	}
+}
+
+func job(repository string, g identity.Grants) context.Context {
+	return identity.With(context.Background(), identity.Actor{ID: "job_1#1", Name: "job/build", Kind: identity.Job, Roles: g.Roles(), Repository: repository})
+}
+
+func TestJobDoesWhatItsPermissionsSayAndNoMore(t *testing.T) {
+	all := []string{"repository.read", "repository.pull", "repository.push", "change.read", "change.open", "change.review", "change.land", "change.abandon", "run.read", "run.cancel", "run.rerun", "run.start",
+		"release.approve", "rollout.promote", "rollout.rollback", "secret.read", "secret.write", "token.create", "ledger.read", "user.read", "registry.push", "registry.pull", "mirror.write", "agent.work"}
+	write := identity.Grants{"contents": "write", "packages": "write", "pull-requests": "write", "actions": "write", "checks": "read", "statuses": "read", "metadata": "read"}
+	for _, c := range []struct {
+		name string
+		g    identity.Grants
+		may  []string
+	}{
+		{"nothing said", identity.DefaultGrants, []string{"repository.read", "repository.pull"}},
+		{"none", identity.Grants{"metadata": "read"}, nil},
+		{"everything", write, []string{"repository.read", "repository.pull", "repository.push", "change.read", "change.open", "run.read", "run.cancel", "run.rerun", "run.start"}},
+		{"everything, of a change", write.ReadOnly(), []string{"repository.read", "repository.pull", "change.read", "run.read"}},
+		{"checks", identity.Grants{"checks": "read"}, []string{"repository.read", "change.read"}},
+	} {
+		ctx := job("repo_1", c.g)
+		for _, action := range all {
+			err := identity.Check(ctx, action, "default")
+			if want := slices.Contains(c.may, action); (err == nil) != want {
+				t.Errorf("%s: %s: %v; want allowed %v", c.name, action, err, want)
+			} else if err != nil && (!fault.Is(err, fault.Denied) || !strings.Contains(fault.Sentence(err), "The token of this job does not open this ("+action+"): its permissions are ")) {
+				t.Errorf("%s: %s: %v", c.name, action, err)
+			}
+		}
+	}
+}
+
+func TestRolesOfAJobMeanNothingToAPerson(t *testing.T) {
+	ctx := identity.With(context.Background(), identity.Actor{ID: "user_1", Name: "eve", Kind: identity.User, Roles: []string{"contents:write"}})
+	if err := identity.Check(ctx, "repository.push", "default"); err == nil {
+		t.Error("a person pushed with a role of jobs")
+	}
+	if err := identity.Check(job("repo_1", identity.Grants{"x": "read"}), "repository.pull", "default"); err == nil {
+		t.Error("a job pulled without permission")
+	}
+}
+
+func TestJobStaysInItsRepository(t *testing.T) {
+	person := identity.With(context.Background(), identity.Actor{ID: "user_1", Kind: identity.User})
+	for _, c := range []struct {
+		ctx  context.Context
+		at   string
+		want bool
+	}{{job("repo_1", nil), "repo_1", true}, {job("repo_1", nil), "repo_2", false}, {job("", nil), "", false}, {job("repo_1", nil), "", false}, {person, "repo_2", true}} {
+		if err := identity.Within(c.ctx, c.at); (err == nil) != c.want {
+			t.Errorf("Within(%v, %q) = %v; want allowed %v", identity.From(c.ctx), c.at, err, c.want)
+		} else if err != nil && !strings.Contains(fault.Sentence(err), "opens the job's own repository alone") {
+			t.Error(err)
+		}
 	}
 }

@@ -62,6 +62,10 @@ type Parts struct {
 	Logs         *logs.Dir
 	// Registry gives an attempt its access to images; nil gives none.
 	Registry func(run pipeline.RunID, job pipeline.JobID, attempt int) runner.Registry
+	// Token makes the token that an attempt's code holds; nil gives none.
+	Token func(run *pipeline.Run, job pipeline.JobID, attempt int, permissions map[string]string) string
+	// URL is where people and jobs find this server; "" is nowhere.
+	URL string
 }
 
 // Engine is a part.Service.

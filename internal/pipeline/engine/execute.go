@@ -49,6 +49,9 @@ func (e *Engine) execute(ctx context.Context, r pipeline.Run, a pipeline.Action,
 	if e.Registry != nil {
 		j.Registry = e.Registry(r.ID, a.Job, a.Attempt)
 	}
+	if e.Token != nil {
+		j.Token = e.Token(&r, a.Job, a.Attempt, j.Plan.Permissions)
+	}
 	if err := e.settle(ctx, &r, &j); err != nil {
 		return res, err
 	}

@@ -162,7 +162,7 @@ func (e *Engine) ended(ctx context.Context, f journal.Fact, change, state string
 func (e *Engine) github(r pipeline.Run, more map[string]any) map[string]any {
 	owner, _, _ := strings.Cut(r.Repository, "/")
 	g := map[string]any{"event_name": r.Event, "ref": r.Ref, "ref_name": branch(r.Ref), "ref_type": refType(r.Ref), "sha": r.Revision, "actor": r.Actor,
-		"triggering_actor": r.Actor, "repository": r.Repository, "repository_id": r.RepositoryID, "repository_owner": owner}
+		"triggering_actor": r.Actor, "server_url": e.URL, "repository": r.Repository, "repository_id": r.RepositoryID, "repository_owner": owner}
 	for k, v := range more {
 		g[k] = v
 	}

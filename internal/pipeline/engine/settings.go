@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"fmt"
+	"maps"
 	"strings"
 
 	"weir/internal/base/fault"
@@ -25,16 +26,28 @@ func (e *Engine) settle(ctx context.Context, r *pipeline.Run, j *runner.Job) err
 	if j.Vars, err = e.Settings.Vars(ctx, r.RepositoryID, j.Plan.Environment); err != nil {
 		return fmt.Errorf("variables of job %s: %w", j.JobID, err)
 	}
-	if r.Trust != pipeline.Landed && r.Trust != pipeline.Local {
-		return nil // what a change runs is not trusted with secrets
+	all := map[string]string{} // what a change runs is not trusted with secrets
+	if r.Trust == pipeline.Landed || r.Trust == pipeline.Local {
+		if all, err = e.Settings.Secrets(ctx, r.RepositoryID, j.Plan.Environment); err != nil {
+			return fmt.Errorf("secrets of job %s: %w", j.JobID, err)
+		}
 	}
-	all, err := e.Settings.Secrets(ctx, r.RepositoryID, j.Plan.Environment)
-	if err != nil {
-		return fmt.Errorf("secrets of job %s: %w", j.JobID, err)
+	if j.Token != "" && j.Plan.Scope != "" { // a caller hands its job's token on as any other secret
+		all = maps.Clone(all)
+		if all == nil {
+			all = map[string]string{}
+		}
+		all[ownToken] = j.Token
 	}
-	j.Secrets, err = scoped(r, j.Plan.Scope, all)
-	return err
+	if j.Secrets, err = scoped(r, j.Plan.Scope, all); err != nil {
+		return err
+	}
+	delete(j.Secrets, ownToken) // every job has it anyway
+	return nil
 }
+
+// ownToken is the name under which workflows find the job's own token among the secrets.
+const ownToken = "GITHUB_TOKEN"
 
 // scoped narrows secrets to what a called workflow was given, from the outermost caller inwards.
 func scoped(r *pipeline.Run, scope string, all map[string]string) (map[string]string, error) {

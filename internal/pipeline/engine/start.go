@@ -20,7 +20,7 @@ import (
 
 // tagged makes the runs of a tag. Tags point to what has landed, so its workflows are as trusted as those of the trunk.
 func (e *Engine) tagged(ctx context.Context, f journal.Fact, p source.Pushed) error {
-	if e.Refs == nil {
+	if e.Refs == nil || strings.HasPrefix(p.Actor, "job/") { // as at GitHub, what a job pushes starts nothing: it might push again
 		return nil
 	}
 	tag := branch(p.Ref)

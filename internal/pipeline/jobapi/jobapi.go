@@ -44,6 +44,7 @@ type API struct {
 	token string
 
 	registry http.Handler // nil if the job has none
+	server   *way         // nil if there is no server behind the job
 
 	mu      sync.Mutex
 	uploads map[string]*upload // by id
@@ -81,6 +82,9 @@ func (a *API) Close() error { return os.RemoveAll(a.dir) }
 // Env is what clients look for, given the URL under which the API is served.
 func (a *API) Env(url string) map[string]string {
 	env := map[string]string{"ACTIONS_RESULTS_URL": url + "/", "ACTIONS_RUNTIME_URL": url + "/", "ACTIONS_CACHE_URL": url + "/", "ACTIONS_RUNTIME_TOKEN": a.token, "ACTIONS_CACHE_SERVICE_V2": "true"}
+	if a.server != nil {
+		env["GITHUB_API_URL"] = url + "/api/v1"
+	}
 	if a.registry != nil {
 		env["WEIR_REGISTRY"] = strings.TrimPrefix(strings.TrimPrefix(url, "http://"), "https://")
 	}
@@ -129,6 +133,10 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if strings.HasPrefix(r.URL.Path, "/v2/") && a.registry != nil {
 		a.registry.ServeHTTP(w, r)
+		return
+	}
+	if a.server.takes(r.URL.Path) {
+		a.server.ServeHTTP(w, r)
 		return
 	}
 	method, ok := strings.CutPrefix(r.URL.Path, "/twirp/github.actions.results.api.v1.")

@@ -191,6 +191,7 @@ func (m *maker) shell(s *spec.Job, env expr.Env, key string) pipeline.JobPlan {
 	if k := s.Concurrency; k != nil {
 		j.Concurrency = &pipeline.Concurrency{Group: k.Group.Value, Cancel: flag(k.Cancel)}
 	}
+	j.Permissions = m.permissions(s)
 	if m.group != nil {
 		j.Parent = m.group.Key
 		if m.group.Group.Kind == pipeline.CallGroup {
@@ -198,6 +199,19 @@ func (m *maker) shell(s *spec.Job, env expr.Env, key string) pipeline.JobPlan {
 		}
 	}
 	return j
+}
+
+// permissions of a job are its own, else its workflow's, else those of the job that called the workflow.
+func (m *maker) permissions(s *spec.Job) map[string]string {
+	switch {
+	case s.Permissions != nil:
+		return s.Permissions.Words()
+	case m.w.Permissions != nil:
+		return m.w.Permissions.Words()
+	case m.group != nil:
+		return m.group.Permissions
+	}
+	return nil
 }
 
 // always reports whether a condition asks for a status that a cancelled run has.

@@ -31,6 +31,8 @@ type Job struct {
 	Vars         map[string]string // the vars context
 	Secrets      map[string]string // the secrets context; never stored, never for a run of an untrusted change
 	Registry     Registry          // Weir's own, as this job may use it
+	// Token is the job's own, as its code holds it: github.token. "" if there is no server behind the job.
+	Token string
 	// Cancel is closed when the job shall stop and clean up after itself; nil if nobody can ask for that.
 	Cancel <-chan struct{} `json:"-"`
 }

@@ -22,7 +22,7 @@ var Builtins = map[string]string{
 
 var inputs = map[string]map[string]input{
 	"checkout": {
-		"path": taken, "fetch-depth": taken, "fetch-tags": taken, "ref": taken, "filter": taken, "sparse-checkout": taken, "sparse-checkout-cone-mode": taken, "clean": harmless, "persist-credentials": harmless, "show-progress": harmless,
+		"path": taken, "fetch-depth": taken, "fetch-tags": taken, "ref": taken, "filter": taken, "sparse-checkout": taken, "sparse-checkout-cone-mode": taken, "clean": harmless, "persist-credentials": taken, "show-progress": harmless,
 		"set-safe-directory": harmless, "submodules": falsy, "lfs": falsy, "repository": taken, "token": harmless, "ssh-key": falsy,
 	},
 	"setup-go": {"go-version": taken, "go-version-file": taken, "check-latest": falsy, "cache": harmless, "cache-dependency-path": harmless},

@@ -254,23 +254,10 @@ func (c *checker) cond(s *actionlint.String) Text {
 // text converts s and refuses what is no expression.
 func (c *checker) text(s *actionlint.String) Text {
 	t := text(s)
-	parts, err := expr.Split(t.Value, expr.Names{})
-	if err != nil {
+	if _, err := expr.Split(t.Value, expr.Names{}); err != nil {
 		c.errorf(t.Pos, "%v", err)
 	}
-	for _, p := range parts {
-		if p.Expr != nil {
-			p.Expr.Uses(func(name string) { c.token(t.Pos, name) })
-		}
-	}
 	return t
-}
-
-// token warns where a workflow counts on a token of a forge.
-func (c *checker) token(p Pos, name string) {
-	if name == "github.token" || name == "secrets.github_token" {
-		c.warnf(p, "%s is empty in Weir: there is no forge behind it that a token would open", name)
-	}
 }
 
 // reserved are the variables that the runner sets and that no workflow changes.

@@ -176,17 +176,17 @@ func Coerce(kind, s string) (expr.Value, bool) {
 	return s, true
 }
 
-// permissions name what jobs may do at a forge. A job here has no token that could write, which is worth a warning where one is asked for.
+// permissions name what a job's token opens. One that opens nothing in Weir is worth a warning: what needs it will not work.
 func (c *checker) permissions(p *actionlint.Permissions) {
 	if p == nil {
 		return
 	}
-	if p.All != nil && p.All.Value == "write-all" {
-		c.warnf(pos(p.All.Pos), "permissions: write-all gives no job a token that can write: Weir has none")
-	}
 	for _, s := range p.Scopes {
-		if s.Value != nil && s.Value.Value == "write" {
-			c.warnf(pos(s.Name.Pos), "permissions.%s: write gives no job a token that can write: Weir has none; what a run proves is signed by Weir itself", s.Name.Value)
+		if s.Value == nil || s.Name == nil {
+			continue
+		}
+		if why := without(s.Name.Value, levels[s.Value.Value]); why != "" {
+			c.warnf(pos(s.Name.Pos), "permissions.%s: %s opens nothing in Weir: %s", s.Name.Value, s.Value.Value, why)
 		}
 	}
 }

@@ -100,6 +100,7 @@ func (j *job) checkout(ctx context.Context, with, outputs map[string]string) err
 		return failure(fmt.Sprintf("the checkout cannot be moved into %s: %v", to, err))
 	}
 	j.giveAll(to)
+	j.signed.Store(with["persist-credentials"] != "false")
 	outputs["commit"], outputs["ref"] = revision, with["ref"]
 	if g, ok := j.GitHub["ref"].(string); ok && outputs["ref"] == "" {
 		outputs["ref"] = g

@@ -22,7 +22,6 @@ import (
 
 	"weir/internal/base/confine"
 	"weir/internal/pipeline"
-	"weir/internal/pipeline/jobapi"
 )
 
 // maxStore is how large the store of images and layers of a repository may grow before it begins anew.
@@ -68,11 +67,8 @@ func (j *job) buildImage(ctx context.Context, with, _ map[string]string) error {
 		return fmt.Errorf("make folder of the image: %w", err)
 	}
 	defer remove(b.out)
-	if j.api == nil { // the sandbox of steps makes it otherwise
-		if j.api, err = jobapi.New(j.host, string(j.RunID), string(j.JobID), j.dir+".api"); err != nil {
-			return fmt.Errorf("open job API: %w", err)
-		}
-		j.api.WithRegistry(j.Registry)
+	if err := j.openAPI(); err != nil { // the sandbox of steps makes it otherwise
+		return err
 	}
 	tool, address := look("buildah"), j.runner.cfg.BuildKit
 	switch {

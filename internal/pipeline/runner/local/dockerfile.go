@@ -14,7 +14,6 @@ import (
 	"weir/internal/base/fault"
 	"weir/internal/base/oci"
 	"weir/internal/pipeline"
-	"weir/internal/pipeline/jobapi"
 )
 
 // built makes the image of an action from its Dockerfile, with buildah in a builder's sandbox: what the Dockerfile runs is confined as
@@ -42,12 +41,8 @@ func (j *job) built(ctx context.Context, uses, folder, file string) (img oci.Ima
 		return img, fmt.Errorf("make folder of the image: %w", err)
 	}
 	defer remove(b.out)
-	if j.api == nil {
-		api, err := jobapi.New(j.host, string(j.RunID), string(j.JobID), j.dir+".api")
-		if err != nil {
-			return img, fmt.Errorf("open job API: %w", err)
-		}
-		j.api = api.WithRegistry(j.Registry)
+	if err := j.openAPI(); err != nil {
+		return img, err
 	}
 	if err := b.buildah(ctx, tool, text); err != nil {
 		return img, err

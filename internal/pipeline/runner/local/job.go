@@ -7,6 +7,7 @@ import (
 	"os"
 	"runtime"
 	"strings"
+	"sync/atomic"
 
 	"weir/internal/base/confine"
 	"weir/internal/base/fault"
@@ -36,6 +37,9 @@ type job struct {
 	unprepared bool                                     // its containers could not be set up
 	beside     *place                                   // the container of the step under way, if it has one of its own
 	api        *jobapi.API
+	named      bool        // the job may name its token
+	signed     atomic.Bool // git goes on without one; read by the job API
+	running    string      // the script of the step under way, filled in
 
 	env       map[string]string // of the workflow and the job, and what steps exported
 	path      []string          // what steps put before PATH, the latest first
@@ -98,6 +102,9 @@ func (j *job) run(hard, soft context.Context) (err error) {
 	}
 	for _, v := range j.Secrets {
 		j.log.Mask(v)
+	}
+	if j.named = j.Token != "" && j.namesToken(); j.named {
+		j.log.Mask(j.Token)
 	}
 	for _, layer := range []map[string]string{j.Env, j.Plan.Env} {
 		values, err := j.fill(layer, &j.top, j.contexts(&j.top, nil))
@@ -237,6 +244,10 @@ func (j *job) contexts(fr *frame, env map[string]string) *expr.Object {
 	secrets := j.Secrets
 	if fr != &j.top { // an action gets what its step hands to it, and no more
 		secrets = nil
+	}
+	secrets = j.withToken(github, secrets, fr == &j.top)
+	if j.box != nil && j.api != nil && j.Token != "" {
+		github.Set("api_url", j.api.Env(j.box.LocalURL())["GITHUB_API_URL"])
 	}
 	return expr.NewObject().
 		Set("github", github).Set("env", expr.From(all)).Set("needs", needs).Set("steps", fr.outcomes).

@@ -16,7 +16,6 @@ import (
 	"weir/internal/base/fault"
 	"weir/internal/base/oci"
 	"weir/internal/pipeline"
-	"weir/internal/pipeline/jobapi"
 	"weir/internal/pipeline/logs"
 	"weir/internal/pipeline/runner"
 )
@@ -188,12 +187,8 @@ func (j *job) sandbox(ctx context.Context) (*confine.Sandbox, error) {
 		return j.box, nil
 	}
 	cfg := j.runner.cfg
-	if j.api == nil {
-		api, err := jobapi.New(j.host, string(j.RunID), string(j.JobID), j.dir+".api")
-		if err != nil {
-			return nil, fmt.Errorf("open job API: %w", err)
-		}
-		j.api = api.WithRegistry(j.Registry)
+	if err := j.openAPI(); err != nil {
+		return nil, err
 	}
 	if j.main != nil {
 		if err := j.openPlace(ctx, j.main); err != nil {

@@ -79,6 +79,7 @@ func (j *job) common(box *confine.Sandbox, fr *frame) map[string]string {
 
 // overlay puts over it what the workflow, the job and the step say, and the files of the step.
 func (j *job) overlay(all map[string]string, fr *frame, id string, env map[string]string) {
+	maps.Copy(all, j.git(strings.TrimSuffix(all["ACTIONS_RESULTS_URL"], "/"), []map[string]string{j.env, fr.env, env}, j.running))
 	maps.Copy(all, j.env)
 	maps.Copy(all, fr.env)
 	maps.Copy(all, env)
@@ -119,6 +120,8 @@ func (j *job) script(ctx context.Context, p *pipeline.StepPlan, fr *frame, numbe
 	if err != nil {
 		return failure("its shell could not be computed: " + err.Error())
 	}
+	j.running = text
+	defer func() { j.running = "" }()
 	id := j.next()
 	if shell == "" && j.main != nil { // as GitHub does: not every image has bash
 		shell = "sh"
