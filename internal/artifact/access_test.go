@@ -97,7 +97,7 @@ func TestPermissionsOfAJobTakeAway(t *testing.T) {
 		{artifact.JobScope{NoPush: true}, artifact.Push, "give it packages: write under permissions: in its workflow"},
 		{artifact.JobScope{NoPull: true, NoPush: true}, artifact.Pull, "give it packages: read under permissions: in its workflow"},
 	} {
-		err := artifact.AccessRules{}.Decide(context.Background(), asks(c.scope), c.a, "shop/app")
+		err := artifact.AccessRules{}.Decide(t.Context(), asks(c.scope), c.a, "shop/app")
 		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
 			t.Errorf("%+v %s: %v; want %q", c.scope, c.a, err, c.want)
 		}
