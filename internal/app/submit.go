@@ -269,7 +269,7 @@ func writeLayout(w io.Writer, ref name.Digest, opts []remote.Option) error {
 		if err := json.Unmarshal(d.Manifest, &m); err != nil {
 			return out, fault.Wrap(fault.Invalid, err, "The manifest of %s cannot be read.", at.Name())
 		}
-		if depth > 1 || len(m.Manifests) > 64 || len(m.Layers) > 256 {
+		if depth > 4 || len(seen) > 4096 || len(m.Manifests) > 64 || len(m.Layers) > 256 {
 			return out, fault.New(fault.Invalid, "The image %s nests or names more than an image may.", ref.Name())
 		}
 		for _, c := range m.Manifests {

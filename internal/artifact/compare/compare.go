@@ -132,6 +132,10 @@ func kind(t byte) string {
 		return "symbolic link"
 	case tar.TypeLink:
 		return "hard link"
+	case tar.TypeChar, tar.TypeBlock:
+		return "device"
+	case tar.TypeFifo:
+		return "pipe"
 	}
 	return string(t)
 }

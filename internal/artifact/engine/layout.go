@@ -62,6 +62,11 @@ func (e *Engine) pushLayout(ctx context.Context, i artifact.Intake, s artifact.S
 			return outcome{}, err
 		}
 	}
+	for _, o := range l.Inner {
+		if err := put(o.Descriptor, o.Raw); err != nil {
+			return outcome{}, err
+		}
+	}
 	if l.Index() {
 		if err := put(l.Top, l.Raw); err != nil {
 			return outcome{}, err

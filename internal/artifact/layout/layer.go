@@ -3,7 +3,6 @@ package layout
 import (
 	"archive/tar"
 	"cmp"
-	"compress/gzip"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -13,12 +12,19 @@ import (
 	"strings"
 
 	"weir/internal/artifact"
+	"weir/internal/base/oci"
 )
 
 // Entry is one file of a layer, its name relative to the image's root.
 type Entry struct {
 	*tar.Header
 	Path string
+}
+
+// Left reports whether e is a device or a pipe. Those are named and never made: a host would have to make them with rights that it does not
+// have, and gives each process devices of its own.
+func (e Entry) Left() bool {
+	return e.Typeflag == tar.TypeChar || e.Typeflag == tar.TypeBlock || e.Typeflag == tar.TypeFifo
 }
 
 // Budget counts what is unpacked over the layers of one image.
@@ -31,14 +37,12 @@ type Budget struct {
 // Walk reads a layer, which is hostile, and calls fn with each entry; the body
 // need not be read. It says what is wrong as the end of a sentence.
 func Walk(mediaType string, layer io.Reader, spent *Budget, fn func(Entry, io.Reader) error) (diffID string, err error) {
-	r := layer
-	if strings.HasSuffix(mediaType, "gzip") {
-		z, err := gzip.NewReader(layer)
-		if err != nil {
-			return "", fmt.Errorf("is not compressed with gzip (%w)", err)
-		}
-		r = z
+	unpacked, err := oci.Plain(mediaType, layer)
+	if err != nil {
+		return "", err
 	}
+	defer unpacked.Close()
+	var r io.Reader = unpacked
 	plain := sha256.New()
 	r = io.TeeReader(&bounded{r, spent}, plain)
 	for t := tar.NewReader(r); ; {
@@ -108,7 +112,7 @@ func entry(h *tar.Header) (Entry, error) {
 	switch h.Typeflag {
 	case tar.TypeXGlobalHeader:
 		name = ""
-	case tar.TypeDir, tar.TypeSymlink:
+	case tar.TypeDir, tar.TypeSymlink, tar.TypeChar, tar.TypeBlock, tar.TypeFifo:
 	case tar.TypeReg:
 		if sparse(h) {
 			return Entry{}, fmt.Errorf("holds %q as a sparse file; write it whole", h.Name)
@@ -118,7 +122,7 @@ func entry(h *tar.Header) (Entry, error) {
 			return Entry{}, fmt.Errorf("holds %q, which links out of the image", h.Name)
 		}
 	default:
-		return Entry{}, fmt.Errorf("holds %q, a device or something else that an image may not hold", h.Name)
+		return Entry{}, fmt.Errorf("holds %q, which is none of the things that an image may hold", h.Name)
 	}
 	return Entry{h, name}, nil
 }

@@ -20,6 +20,7 @@ const (
 	maxEntries  = 4096 // of the archive
 	maxManifest = 4 << 20
 	maxImages   = 32
+	maxNesting  = 4 // indexes in indexes, as the registry takes them
 	maxLayers   = 128
 	maxUnpacked = 8 << 30 // of one image
 	maxFiles    = 200_000 // of one image
@@ -31,6 +32,7 @@ type Layout struct {
 	Top    artifact.Descriptor // what the layout is about: it has the digest that is signed
 	Raw    []byte              // its bytes
 	Images []Image             // one, or one for each platform, in the order of the index
+	Inner  []Other             // indexes that the index names, each after those that it names itself
 	Others []Other             // manifests of an index that are no images, such as attestations of a builder
 
 	service string
@@ -106,6 +108,7 @@ const (
 	dockerConfig   = "application/vnd.docker.container.image.v1+json"
 	dockerLayer    = "application/vnd.docker.image.rootfs.diff.tar.gzip"
 	plainLayer     = "application/vnd.oci.image.layer.v1.tar"
+	zstdLayer      = "application/vnd.oci.image.layer.v1.tar+zstd"
 )
 
 // Open reads the archive's table and its documents; Check looks at the layers.
@@ -244,31 +247,55 @@ func (l *Layout) top(d descriptor) error {
 	return l.runnable(img.Platform)
 }
 
+// index reads an index, and the indexes that it names.
 func (l *Layout) index(d document) error {
+	if err := l.entries(d, 1, map[string]bool{}, map[Platform]bool{}); err != nil {
+		return err
+	}
+	for _, img := range l.Images {
+		if l.runnable(img.Platform) == nil {
+			return nil
+		}
+	}
+	return l.bad("none of its images is for linux/amd64 or linux/arm64")
+}
+
+// entries reads what one index names. Each document counts once, however often and on whatever way it is named.
+func (l *Layout) entries(d document, depth int, seen map[string]bool, have map[Platform]bool) error {
 	if len(d.Manifests) == 0 || len(d.Manifests) > maxImages {
 		return l.bad("its index names %d images; it may name 1 to %d", len(d.Manifests), maxImages)
 	}
-	seen := map[Platform]bool{}
 	for _, m := range d.Manifests {
+		if seen[m.Digest] {
+			continue
+		}
+		if seen[m.Digest] = true; len(seen) > 2*maxImages {
+			return l.bad("its index and those in it name more than %d manifests", 2*maxImages)
+		}
 		raw, doc, err := l.document(m.Descriptor)
 		if err != nil {
 			return err
 		}
 		if m.MediaType == artifact.MediaIndex || m.MediaType == dockerIndex {
-			return l.bad("its index holds another index, %s; name the images in one", m.Digest)
+			if depth >= maxNesting {
+				return l.bad("its index names indexes more than %d deep", maxNesting)
+			}
+			before := len(l.Images)
+			if err := l.entries(doc, depth+1, seen, have); err != nil {
+				return err
+			}
+			for _, img := range l.Images[before:] {
+				if p := m.Platform; p != nil && (p.OS != img.Platform.OS || p.Architecture != img.Platform.Architecture) {
+					return l.bad("its index says that all in %s is for %s, and %s is for %s", m.Digest, p, img.Digest, img.Platform)
+				}
+			}
+			l.Inner = append(l.Inner, Other{Descriptor: artifact.Describe(m.MediaType, raw), Raw: raw})
+			continue
 		}
 		if m.Platform != nil && m.Platform.OS == "unknown" { // builders put their attestations there
-			o := Other{Descriptor: artifact.Describe(m.MediaType, raw), Raw: raw}
-			for _, b := range append(doc.Layers, *doc.Config) {
-				if len(o.Blobs) > maxLayers {
-					return l.bad("its manifest %s names too many blobs", m.Digest)
-				}
-				if err := l.there(b); err != nil {
-					return err
-				}
-				o.Blobs = append(o.Blobs, b.Descriptor)
+			if err := l.other(m, raw, doc); err != nil {
+				return err
 			}
-			l.Others = append(l.Others, o)
 			continue
 		}
 		img, err := l.image(m.Descriptor, raw, doc)
@@ -281,18 +308,29 @@ func (l *Layout) index(d document) error {
 		if m.Platform != nil {
 			img.Platform = *m.Platform
 		}
-		if seen[img.Platform] {
+		if have[img.Platform] {
 			return l.bad("its index names two images for %s", img.Platform)
 		}
-		seen[img.Platform] = true
+		have[img.Platform] = true
 		l.Images = append(l.Images, img)
 	}
-	for _, img := range l.Images {
-		if l.runnable(img.Platform) == nil {
-			return nil
+	return nil
+}
+
+// other reads a manifest that is no image.
+func (l *Layout) other(m descriptor, raw []byte, doc document) error {
+	o := Other{Descriptor: artifact.Describe(m.MediaType, raw), Raw: raw}
+	for _, b := range append(doc.Layers, *doc.Config) {
+		if len(o.Blobs) > maxLayers {
+			return l.bad("its manifest %s names too many blobs", m.Digest)
 		}
+		if err := l.there(b); err != nil {
+			return err
+		}
+		o.Blobs = append(o.Blobs, b.Descriptor)
 	}
-	return l.bad("none of its images is for linux/amd64 or linux/arm64")
+	l.Others = append(l.Others, o)
+	return nil
 }
 
 func (l *Layout) runnable(p Platform) error {
@@ -326,8 +364,8 @@ func (l *Layout) image(d artifact.Descriptor, raw []byte, doc document) (Image, 
 		if err := l.there(layer); err != nil {
 			return img, err
 		}
-		if t := layer.MediaType; t != artifact.MediaLayer && t != plainLayer && t != dockerLayer {
-			return img, l.bad("the layer %s has the type %q; layers are tar, plain or with gzip", layer.Digest, t)
+		if t := layer.MediaType; t != artifact.MediaLayer && t != plainLayer && t != zstdLayer && t != dockerLayer {
+			return img, l.bad("the layer %s has the type %q; layers are tar, plain or with gzip or zstd", layer.Digest, t)
 		}
 		img.Layers = append(img.Layers, layer.Descriptor)
 	}

@@ -118,7 +118,10 @@ func bad() map[string][]byte {
 	out["lies elsewhere"] = manifest(New(), func(m map[string]any) {
 		m["layers"].([]any)[0].(map[string]any)["urls"] = []string{"https://example.test/x"}
 	})
-	out["layers are tar, plain or with gzip"] = manifest(New(), func(m map[string]any) {
+	out["layers are tar, plain or with gzip or zstd"] = manifest(New(), func(m map[string]any) {
+		m["layers"].([]any)[0].(map[string]any)["mediaType"] = "application/vnd.oci.image.layer.v1.tar+lz4"
+	})
+	out["cannot be read (invalid input: magic number mismatch)"] = manifest(New(), func(m map[string]any) {
 		m["layers"].([]any)[0].(map[string]any)["mediaType"] = "application/vnd.oci.image.layer.v1.tar+zstd"
 	})
 	out["names the content of 1"] = manifest(New(), func(m map[string]any) { l := m["layers"].([]any); m["layers"] = append(l, l[0]) })
@@ -131,14 +134,23 @@ func bad() map[string][]byte {
 	win := New()
 	out["linux/amd64 and linux/arm64 can be run"] = win.Archive(win.Image("riscv64", []string{"/a"}, layer))
 	nested := New()
-	in := nested.Index(map[string]artifact.Descriptor{"amd64": nested.Image("amd64", nil, layer)})
-	out["holds another index"] = nested.Archive(nested.Index(map[string]artifact.Descriptor{"amd64": in}))
+	in := nested.Image("amd64", nil, layer)
+	for range 5 {
+		in = nested.Index(map[string]artifact.Descriptor{"amd64": in})
+	}
+	out["names indexes more than 4 deep"] = nested.Archive(in)
+	astray := New()
+	out["says that all in"] = astray.Archive(astray.Index(map[string]artifact.Descriptor{"arm64": astray.Index(map[string]artifact.Descriptor{"amd64": astray.Image("amd64", nil, layer)})}))
+	both := New()
+	one, two := both.Image("amd64", nil, layer), both.Image("amd64", []string{"/b"}, layer)
+	out["two images for linux/amd64"] = both.Archive(both.JSON(artifact.MediaIndex, map[string]any{"schemaVersion": 2, "manifests": []artifact.Descriptor{
+		both.Index(map[string]artifact.Descriptor{"amd64": one}), both.Index(map[string]artifact.Descriptor{"amd64": two})}}))
 	says := New()
 	out["the image says linux/arm64"] = says.Archive(says.Index(map[string]artifact.Descriptor{"amd64": says.Image("arm64", nil, layer)}))
 
 	with("leads out of the image", File{Name: "../../etc/passwd"})
 	with("links out of the image", File{Name: "a", Type: tar.TypeLink, Link: "../../etc/passwd"})
-	with("a device or something else", File{Name: "a", Type: tar.TypeChar})
+	with("none of the things that an image may hold", File{Name: "a", Type: tar.TypeCont})
 	raw := New()
 	e := raw.Image("amd64", nil, layer)
 	var m map[string]any
@@ -160,11 +172,84 @@ func TestWrongLayoutsAreRefusedWithASentence(t *testing.T) {
 }
 
 func TestALayerThatGrowsWithoutEndIsRefused(t *testing.T) {
-	b := layout.Budget{Most: 1 << 20}
-	_, err := layout.Walk(artifact.MediaLayer, bytes.NewReader(Gzip(Tar(File{Name: "zeros", Body: strings.Repeat("\x00", 2<<20)}))), &b, func(layout.Entry, io.Reader) error { return nil })
-	if err == nil || !strings.Contains(err.Error(), "unpacks to more than 1048576 bytes") {
-		t.Errorf("Walk(bomb) = %v; want it refused", err)
+	bomb := Tar(File{Name: "zeros", Body: strings.Repeat("\x00", 2<<20)})
+	for media, packed := range map[string][]byte{artifact.MediaLayer: Gzip(bomb), zstdLayer: Zstd(bomb)} {
+		b := layout.Budget{Most: 1 << 20}
+		_, err := layout.Walk(media, bytes.NewReader(packed), &b, func(layout.Entry, io.Reader) error { return nil })
+		if err == nil || !strings.Contains(err.Error(), "unpacks to more than 1048576 bytes") {
+			t.Errorf("Walk(bomb as %s) = %v; want it refused", media, err)
+		}
 	}
+}
+
+const zstdLayer = "application/vnd.oci.image.layer.v1.tar+zstd"
+
+func TestAZstdLayerIsReadAsAnyOther(t *testing.T) {
+	b := New()
+	l, err := open(b.Archive(b.Packed(zstdLayer, Zstd(layer), layer)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	if err := l.Files(l.Images[0], func(int, layout.Entry, io.Reader) error { n++; return nil }); err != nil || n != 3 {
+		t.Errorf("%d files, %v; want 3", n, err)
+	}
+	// A frame that says it needs 1 GiB to be read: the magic, no sizes, a window of 2^30.
+	b = New()
+	if _, err := open(b.Archive(b.Packed(zstdLayer, []byte{0x28, 0xb5, 0x2f, 0xfd, 0x00, 0xa0, 0x01, 0x00, 0x00}, nil))); err == nil || !strings.Contains(err.Error(), "window size") {
+		t.Errorf("a layer that asks for 1 GiB of memory = %v; want it refused", err)
+	}
+}
+
+func TestIndexesInIndexesAreTakenWithEveryDocumentOnTheWay(t *testing.T) {
+	b := New()
+	amd, arm := b.Index(map[string]artifact.Descriptor{"amd64": b.Image("amd64", []string{"/a"}, layer)}), b.Index(map[string]artifact.Descriptor{"arm64": b.Image("arm64", []string{"/a"}, layer)})
+	top := b.JSON(artifact.MediaIndex, map[string]any{"schemaVersion": 2, "mediaType": artifact.MediaIndex, "manifests": []artifact.Descriptor{amd, arm, amd}})
+	l, err := open(b.Archive(top))
+	if err != nil || len(l.Images) != 2 || len(l.Inner) != 2 || l.Inner[0].Digest != amd.Digest || l.Top.Digest != top.Digest {
+		t.Errorf("Open(index of indexes) = %+v, %v", l, err)
+	}
+}
+
+func TestDevicesAndPipesAreNamedAndNothingMore(t *testing.T) {
+	b := New()
+	l, err := open(b.Archive(b.Image("amd64", []string{"/a"}, Tar(File{Name: "dev/null", Type: tar.TypeChar}, File{Name: "dev/sda", Type: tar.TypeBlock}, File{Name: "run/p", Type: tar.TypeFifo}, File{Name: "a", Body: "x"}))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var left []string
+	err = l.Files(l.Images[0], func(_ int, e layout.Entry, _ io.Reader) error {
+		if e.Left() {
+			left = append(left, e.Path)
+		}
+		return nil
+	})
+	if want := []string{"dev/null", "dev/sda", "run/p"}; err != nil || !slices.Equal(left, want) {
+		t.Errorf("left %v, %v; want %v", left, err, want)
+	}
+}
+
+func FuzzWalk(f *testing.F) {
+	for _, media := range []string{artifact.MediaLayer, zstdLayer, "tar"} {
+		pack := map[string]func([]byte) []byte{artifact.MediaLayer: Gzip, zstdLayer: Zstd, "tar": func(b []byte) []byte { return b }}[media]
+		f.Add(media, pack(layer))
+		f.Add(media, pack(Tar(File{Name: "zeros", Body: strings.Repeat("\x00", 1<<20)})))
+		f.Add(media, pack(Tar(File{Name: "../../a"}, File{Name: "dev/x", Type: tar.TypeChar})))
+	}
+	f.Fuzz(func(t *testing.T, media string, packed []byte) {
+		b, read := layout.Budget{Most: 1 << 20}, int64(0)
+		_, _ = layout.Walk(media, bytes.NewReader(packed), &b, func(e layout.Entry, body io.Reader) error {
+			if strings.HasPrefix(e.Path, "/") || strings.HasPrefix(e.Path, "../") || e.Path == ".." {
+				t.Errorf("a layer holds %q", e.Path)
+			}
+			n, err := io.Copy(io.Discard, body)
+			read += n
+			return err
+		})
+		if read > 1<<20 {
+			t.Errorf("%d bytes were read of a layer that may have %d", read, 1<<20)
+		}
+	})
 }
 
 func TestASparseFileIsRefusedBecauseItsSizeIsALie(t *testing.T) {

@@ -27,20 +27,34 @@ const maxRead = 32 << 20
 // file tree that the layers make together.
 func FromLayout(s Subject, l *layout.Layout, dir string, modules *Modules) (*Document, error) {
 	var list []cdx.Component
+	var left []string
 	for _, img := range l.Images {
 		t := tree{found: map[string]finding{}, inside: map[string]int{}, dir: dir, modules: modules}
 		if err := l.Files(img, t.add); err != nil {
 			return nil, err
 		}
 		list = append(list, t.components()...)
+		left = append(left, t.left...)
 	}
 	for _, b := range s.Bases {
 		ref := b.Name + "@" + b.Digest
 		list = append(list, cdx.Component{BOMRef: ref, Type: cdx.ComponentTypeContainer, Name: b.Name, Version: b.Digest,
 			Hashes: &[]cdx.Hash{{Algorithm: cdx.HashAlgoSHA256, Value: strings.TrimPrefix(b.Digest, "sha256:")}}})
 	}
-	return &Document{document(s, "app:"+s.Name, list)}, nil
+	bom := document(s, "app:"+s.Name, list)
+	if slices.Sort(left); len(left) > 0 { // said, because whoever reads the list should know what it is not about
+		left = slices.Compact(left)
+		var notes []cdx.Property
+		for _, p := range left[:min(len(left), maxLeft)] {
+			notes = append(notes, cdx.Property{Name: "weir:not-made", Value: "/" + p})
+		}
+		bom.Metadata.Component.Properties = &notes
+	}
+	return &Document{bom}, nil
 }
+
+// maxLeft is how many devices and pipes of an image are named.
+const maxLeft = 100
 
 // FromTree lists the packages in a tree of files: a tar as a release job stages it.
 func FromTree(s Subject, files io.Reader, dir string) (*Document, error) {
@@ -74,6 +88,7 @@ type tree struct {
 	inside  map[string]int     // how many of them a folder holds
 	dir     string             // for temporary files
 	modules *Modules
+	left    []string // devices and pipes, which no host makes
 }
 
 // add takes one entry of a layer.
@@ -92,6 +107,9 @@ func (t *tree) add(_ int, e layout.Entry, body io.Reader) error {
 		return nil
 	}
 	t.remove(e.Path, true)
+	if e.Left() && len(t.left) < maxLeft {
+		t.left = append(t.left, e.Path)
+	}
 	if !mode.IsRegular() || e.Typeflag == tar.TypeLink {
 		return nil
 	}

@@ -1,6 +1,7 @@
 package sbom
 
 import (
+	"archive/tar"
 	"archive/zip"
 	"bytes"
 	"encoding/json"
@@ -124,4 +125,19 @@ func FuzzPackages(f *testing.F) {
 			t.Error(err)
 		}
 	})
+}
+
+func TestTheListSaysWhichDevicesOfAnImageAreNotMade(t *testing.T) {
+	b := New()
+	l, err := layout.Open("shop", bytes.NewReader(b.Archive(b.Image("amd64", []string{"/a"}, Tar(File{Name: "dev/null", Type: tar.TypeChar}, File{Name: "a", Body: "x"})))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := FromLayout(Subject{Name: "shop", Digest: "sha256:1"}, l, t.TempDir(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if raw, err := d.CycloneDX(); err != nil || !strings.Contains(string(raw), `"weir:not-made"`) || !strings.Contains(string(raw), `"/dev/null"`) {
+		t.Errorf("the list says nothing of /dev/null: %s, %v", raw, err)
+	}
 }

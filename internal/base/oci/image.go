@@ -101,43 +101,85 @@ type config struct {
 // here is the platform of this machine.
 var here = platform{OS: "linux", Architecture: runtime.GOARCH}
 
-// resolve finds the manifest of an image for this machine, by way of an index if the name stands for one.
+// How far an index leads to others: as deep as the registry takes them, and not more documents than anybody needs.
+const (
+	maxNesting = 4
+	maxIndexes = 32
+)
+
+// resolve finds the manifest of an image for this machine, by way of indexes if the name stands for one.
 func resolve(ctx context.Context, src Source, r Reference) (m manifest, digest string, err error) {
-	want := r.wanted()
-	for range 3 { // an index of an index is as deep as it goes
-		raw, err := src.Manifest(ctx, r.Name(), want)
-		if err != nil {
-			return m, "", err
+	w := &way{src: src, r: r, seen: map[string]bool{}}
+	m, digest, err = w.to(ctx, r.wanted(), 0)
+	if err == nil && digest == "" {
+		err = fault.New(fault.Invalid, "%s is not for this machine, which is %s: it is for %s. Choose a runner of that platform with runs-on, or push the image for both.", r, here, platforms(w.others))
+	}
+	return m, digest, err
+}
+
+// way leads from a name to an image.
+type way struct {
+	src    Source
+	r      Reference
+	seen   map[string]bool
+	others []descriptor // of other platforms
+}
+
+// to follows one reference. Without an image for this machine behind it, digest is "".
+func (w *way) to(ctx context.Context, want string, depth int) (m manifest, digest string, err error) {
+	r := w.r
+	raw, err := w.src.Manifest(ctx, r.Name(), want)
+	if err != nil {
+		return m, "", err
+	}
+	if len(raw.Raw) > maxManifest {
+		return m, "", fault.New(fault.Invalid, "The manifest of %s has %d bytes; it may have %d.", r, len(raw.Raw), maxManifest)
+	}
+	sum := sha256.Sum256(raw.Raw)
+	digest = "sha256:" + hex.EncodeToString(sum[:])
+	if strings.Contains(want, ":") && want != digest {
+		return m, "", fault.New(fault.Invalid, "The registry sent something else than %s of %s: its digest is %s.", want, r.Name(), digest)
+	}
+	if err := json.Unmarshal(raw.Raw, &m); err != nil {
+		return m, "", fault.New(fault.Invalid, "The manifest of %s cannot be read: %v.", r, err)
+	}
+	if len(m.Manifests) == 0 {
+		if m.Config == nil || len(m.Layers) == 0 {
+			return m, "", fault.New(fault.Invalid, "%s is no image that could be run: it has no layers.", r)
 		}
-		if len(raw.Raw) > maxManifest {
-			return m, "", fault.New(fault.Invalid, "The manifest of %s has %d bytes; it may have %d.", r, len(raw.Raw), maxManifest)
-		}
-		sum := sha256.Sum256(raw.Raw)
-		digest = "sha256:" + hex.EncodeToString(sum[:])
-		if strings.Contains(want, ":") && want != digest {
-			return m, "", fault.New(fault.Invalid, "The registry sent something else than %s of %s: its digest is %s.", want, r.Name(), digest)
-		}
-		m = manifest{}
-		if err := json.Unmarshal(raw.Raw, &m); err != nil {
-			return m, "", fault.New(fault.Invalid, "The manifest of %s cannot be read: %v.", r, err)
-		}
-		if len(m.Manifests) == 0 {
-			if m.Config == nil || len(m.Layers) == 0 {
-				return m, "", fault.New(fault.Invalid, "%s is no image that could be run: it has no layers.", r)
+		return m, digest, nil
+	}
+	if depth >= maxNesting {
+		return m, "", fault.New(fault.Invalid, "%s is an index that names indexes more than %d deep; name the image itself by its digest.", r, maxNesting)
+	}
+	if w.seen[digest] = true; len(w.seen) > maxIndexes {
+		return m, "", fault.New(fault.Invalid, "%s names more than %d indexes; name the image itself by its digest.", r, maxIndexes)
+	}
+	// What is named for this machine comes first, then indexes that do not say for which they are.
+	for _, inner := range []bool{false, true} {
+		for _, d := range m.Manifests {
+			mine := d.Platform != nil && d.Platform.OS == here.OS && d.Platform.Architecture == here.Architecture
+			switch {
+			case !inner && !mine:
+				if d.Platform != nil {
+					w.others = append(w.others, d)
+				}
+				continue
+			case inner && (d.Platform != nil || !strings.Contains(d.MediaType, "image.index") && !strings.Contains(d.MediaType, "manifest.list")):
+				continue
 			}
-			return m, digest, nil
-		}
-		i := slices.IndexFunc(m.Manifests, func(d descriptor) bool {
-			return d.Platform != nil && d.Platform.OS == here.OS && d.Platform.Architecture == here.Architecture
-		})
-		if i < 0 {
-			return m, "", fault.New(fault.Invalid, "%s is not for this machine, which is %s: it is for %s. Choose a runner of that platform with runs-on, or push the image for both.", r, here, platforms(m.Manifests))
-		}
-		if want = m.Manifests[i].Digest; !digestForm.MatchString(want) {
-			return m, "", fault.New(fault.Invalid, "The index of %s names %q, which is no sha256 digest.", r, clip(want))
+			if !digestForm.MatchString(d.Digest) {
+				return m, "", fault.New(fault.Invalid, "The index of %s names %q, which is no sha256 digest.", r, clip(d.Digest))
+			}
+			if w.seen[d.Digest] {
+				continue
+			}
+			if got, digest, err := w.to(ctx, d.Digest, depth+1); err != nil || digest != "" {
+				return got, digest, err
+			}
 		}
 	}
-	return m, "", fault.New(fault.Invalid, "%s is an index of indexes of indexes; name the image itself by its digest.", r)
+	return m, "", nil
 }
 
 func platforms(all []descriptor) string {

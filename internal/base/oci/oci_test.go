@@ -200,6 +200,51 @@ func TestAnIndexGivesTheImageForThisMachine(t *testing.T) {
 	}
 }
 
+func TestAnIndexInAnIndexLeadsToTheImageAndNoFurtherThanItMay(t *testing.T) {
+	var reg ocitest.Registry
+	want := reg.Put(t, "x:here", ocitest.Image{Layers: [][]tar.Header{{ocitest.Dir("a", 0o755)}}})
+	image := func(digest, arch string) map[string]any {
+		return map[string]any{"digest": digest, "platform": map[string]string{"os": "linux", "architecture": arch}}
+	}
+	inner := func(digest string) map[string]any {
+		return map[string]any{"mediaType": "application/vnd.oci.image.index.v1+json", "digest": digest}
+	}
+	other := reg.PutManifest(t, "x:other", map[string]any{"manifests": []any{image("sha256:"+strings.Repeat("1", 64), "s390x")}})
+	mine := reg.PutManifest(t, "x:mine", map[string]any{"manifests": []any{image(want, runtime.GOARCH)}})
+	reg.PutManifest(t, "x:1", map[string]any{"manifests": []any{inner(other), inner(mine)}})
+	reg.PutManifest(t, "x:2", map[string]any{"manifests": []any{inner(other), inner(other)}})
+	deep := mine
+	for range 4 {
+		deep = reg.PutManifest(t, "x:deep", map[string]any{"manifests": []any{inner(deep)}})
+	}
+	s := open(t, oci.StoreConfig{})
+	img, release, err := s.Pull(t.Context(), &reg, ref(t, "x:1"))
+	if err != nil || img.Digest != want {
+		t.Fatalf("Pull = %s, %v; want %s", img.Digest, err, want)
+	}
+	release()
+	for name, want := range map[string]string{"x:2": "it is for linux/s390x", "x:deep": "names indexes more than 4 deep"} {
+		if _, _, err := s.Pull(t.Context(), &reg, ref(t, name)); err == nil || !strings.Contains(fault.Sentence(err), want) {
+			t.Errorf("Pull(%s) = %v; want %q", name, err, want)
+		}
+	}
+}
+
+func TestALayerIsPlainOnlyAsItsTypeSays(t *testing.T) {
+	for media, want := range map[string]string{"application/vnd.oci.image.layer.v1.tar+lz4": "layers are tar, plain or with gzip or zstd", "application/vnd.oci.image.layer.v1.tar+gzip": "is not compressed with gzip"} {
+		if _, err := oci.Plain(media, strings.NewReader("hello")); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("Plain(%s) = %v; want %q", media, err, want)
+		}
+	}
+	r, err := oci.Plain("application/vnd.oci.image.layer.v1.tar+zstd", strings.NewReader("hello, this is not zstd"))
+	if err == nil {
+		_, err = io.Copy(io.Discard, r)
+	}
+	if err == nil {
+		t.Error("what is not zstd is read as zstd")
+	}
+}
+
 func TestTheLongestUnusedGoesFirstAndNothingThatIsInUse(t *testing.T) {
 	var reg ocitest.Registry
 	for _, name := range []string{"a", "b", "c"} {

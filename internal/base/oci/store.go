@@ -17,7 +17,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/klauspost/compress/zstd"
 	"golang.org/x/sys/unix"
 
 	"weir/internal/base/fault"
@@ -285,11 +284,11 @@ func decompress(r *bufio.Reader) (io.ReadCloser, error) {
 		}
 		return z, nil
 	case len(head) == 4 && head[0] == 0x28 && head[1] == 0xb5 && head[2] == 0x2f && head[3] == 0xfd:
-		z, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(128<<20))
+		z, err := newZstd(r)
 		if err != nil {
 			return nil, fault.New(fault.Invalid, "it is no readable zstd archive: %v", err)
 		}
-		return z.IOReadCloser(), nil
+		return z, nil
 	}
 	return io.NopCloser(r), nil
 }

@@ -250,7 +250,7 @@ func TestCorruptOrHostileImageNeverStarts(t *testing.T) {
 	for name, test := range map[string]struct{ digest, want string }{
 		"escape":  {reg2(entry{tar.Header{Name: "../../outside", Mode: 0o644, Typeflag: tar.TypeReg}, []byte("x")}), "leads out of the image"},
 		"link":    {reg2(entry{Header: tar.Header{Name: "a", Linkname: dir, Typeflag: tar.TypeSymlink}}, entry{tar.Header{Name: "a/outside", Typeflag: tar.TypeReg, Mode: 0o644}, []byte("x")}), "is corrupt"},
-		"device":  {reg2(entry{Header: tar.Header{Name: "sda", Typeflag: tar.TypeBlock, Devmajor: 8}}), "is a device or something else that an image may not hold"},
+		"kind":    {reg2(entry{Header: tar.Header{Name: "a", Typeflag: tar.TypeCont}}), "is none of the things that an image may hold"},
 		"dev":     {reg2(entry{Header: tar.Header{Name: "dev", Linkname: "/etc", Typeflag: tar.TypeSymlink}}), "/dev is not a folder"},
 		"garbage": {reg.put([]byte("not a manifest")), "its manifest cannot be read"},
 	} {

@@ -3,7 +3,6 @@ package host
 import (
 	"archive/tar"
 	"bytes"
-	"compress/gzip"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -20,6 +19,7 @@ import (
 	"syscall"
 
 	"weir/internal/base/fault"
+	"weir/internal/base/oci"
 	"weir/internal/deploy/protocol"
 )
 
@@ -35,7 +35,7 @@ const (
 
 // images is the cache: one folder a digest, made aside and renamed into place when complete.
 //
-//	<digest>/index.json      as pulled, if the digest is of an index of platforms
+//	<digest>/index.json      as pulled, if the digest is of an index of platforms; index.1.json and so on are those in it that lead to the image
 //	<digest>/manifest.json   as pulled; its bytes have the digest, or the one that the index names for this machine
 //	<digest>/config.json     as the manifest names it
 //	<digest>/files.json      every file of root with its hash
@@ -133,11 +133,16 @@ func (c *images) open(digest string) (image, error) {
 	if err != nil {
 		return image{}, err
 	}
-	if index, err := os.ReadFile(filepath.Join(dir, "index.json")); err == nil {
-		if sum(index) != digest {
-			return image{}, errors.New("its index has another digest")
+	var indexes [][]byte
+	for n := range maxNesting {
+		index, err := os.ReadFile(filepath.Join(dir, indexName(n)))
+		if err != nil {
+			break
 		}
-		if digest, err = platformOf(index); err != nil {
+		indexes = append(indexes, index)
+	}
+	if len(indexes) > 0 {
+		if digest, err = along(digest, indexes, raw); err != nil {
 			return image{}, err
 		}
 	}
@@ -229,18 +234,16 @@ func (c *images) pull(ctx context.Context, r protocol.Release) (err error) {
 	if got := sum(raw); got != r.Digest {
 		return corrupt("its manifest has the digest %s", got)
 	}
-	var index []byte
-	switch one, err := platformOf(raw); {
+	indexes, one, err := route(raw, func(digest string) ([]byte, error) { return c.from.manifest(ctx, r.Image, digest) })
+	switch refused, none := errors.AsType[noPlatform](err); {
+	case none:
+		return fault.New(fault.Invalid, "The image %s@%s cannot run here: %s. Build it for this platform too.", r.Image, r.Digest, refused)
+	case errors.Is(err, errIndex):
+		return corrupt("%v", err)
 	case err != nil:
-		return fault.New(fault.Invalid, "The image %s@%s cannot run here: %s. Build it for this platform too.", r.Image, r.Digest, err)
-	case one != "":
-		index = raw
-		if raw, err = c.from.manifest(ctx, r.Image, one); err != nil {
-			return err
-		}
-		if got := sum(raw); got != one {
-			return corrupt("its manifest for this platform has the digest %s", got)
-		}
+		return err
+	case one != nil:
+		raw = one
 	}
 	var m manifest
 	if err := json.Unmarshal(raw, &m); err != nil {
@@ -322,10 +325,11 @@ func (c *images) pull(ctx context.Context, r protocol.Release) (err error) {
 			return err
 		}
 	}
-	for name, b := range map[string][]byte{"index.json": index, "manifest.json": raw, "config.json": config, "files.json": listed} {
-		if b == nil {
-			continue
-		}
+	parts := map[string][]byte{"manifest.json": raw, "config.json": config, "files.json": listed}
+	for n, index := range indexes {
+		parts[indexName(n)] = index
+	}
+	for name, b := range parts {
 		if err := os.WriteFile(filepath.Join(tmp, name), b, 0o600); err != nil {
 			return err
 		}
@@ -411,18 +415,13 @@ type unpacking struct {
 func (u *unpacking) layer(dir string, body io.Reader, l descriptor, diffID string) error {
 	packed, plain := sha256.New(), sha256.New()
 	compressed := io.TeeReader(io.LimitReader(body, l.Size+1), packed)
-	var r io.Reader = compressed
-	if strings.HasSuffix(l.MediaType, "gzip") {
-		z, err := gzip.NewReader(compressed)
-		if err != nil {
-			return err
-		}
-		r = z
-	} else if !strings.HasSuffix(l.MediaType, "tar") {
-		return fmt.Errorf("compression %s is not supported", l.MediaType)
+	unpacked, err := oci.Plain(l.MediaType, compressed)
+	if err != nil {
+		return err
 	}
+	defer unpacked.Close()
 	// Digests are known only at the end, and files come to be before; the folder is thrown away if they differ.
-	r = io.TeeReader(&bounded{r: r, left: maxUnpacked - u.bytes, used: &u.bytes}, plain)
+	r := io.TeeReader(&bounded{r: unpacked, left: maxUnpacked - u.bytes, used: &u.bytes}, plain)
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return err
@@ -510,10 +509,10 @@ func unpack(root *os.Root, h *tar.Header, body io.Reader) error {
 			return fmt.Errorf("%q links out of the image", h.Name)
 		}
 		return root.Link(old, name)
-	case tar.TypeXGlobalHeader:
-		return nil
+	case tar.TypeXGlobalHeader, tar.TypeChar, tar.TypeBlock, tar.TypeFifo:
+		return nil // The sandbox has devices of its own; what the layer puts in the place of something is gone, too.
 	}
-	return fmt.Errorf("%q is a device or something else that an image may not hold", h.Name)
+	return fmt.Errorf("%q is none of the things that an image may hold", h.Name)
 }
 
 func emptyDir(root *os.Root, dir string) error {

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/klauspost/compress/zstd"
+
 	"weir/internal/artifact"
 )
 
@@ -83,6 +85,15 @@ func Gzip(raw []byte) []byte {
 	return out.Bytes()
 }
 
+// Zstd compresses.
+func Zstd(raw []byte) []byte {
+	z, err := zstd.NewWriter(nil)
+	if err != nil {
+		panic(err)
+	}
+	return z.EncodeAll(raw, nil)
+}
+
 // Image keeps an image of layers for linux and an architecture.
 func (b *Builder) Image(architecture string, entrypoint []string, layers ...[]byte) artifact.Descriptor {
 	var diffs []string
@@ -94,6 +105,13 @@ func (b *Builder) Image(architecture string, entrypoint []string, layers ...[]by
 	config := b.JSON(artifact.MediaConfig, map[string]any{"architecture": architecture, "os": "linux", "config": map[string]any{"Entrypoint": entrypoint, "Env": []string{"PATH=/usr/bin:/bin"}},
 		"rootfs": map[string]any{"type": "layers", "diff_ids": diffs}})
 	return b.JSON(artifact.MediaManifest, map[string]any{"schemaVersion": 2, "mediaType": artifact.MediaManifest, "config": config, "layers": list})
+}
+
+// Packed keeps an image of one layer that is packed already.
+func (b *Builder) Packed(mediaType string, packed, plain []byte) artifact.Descriptor {
+	config := b.JSON(artifact.MediaConfig, map[string]any{"architecture": "amd64", "os": "linux", "config": map[string]any{"Entrypoint": []string{"/a"}},
+		"rootfs": map[string]any{"type": "layers", "diff_ids": []string{artifact.Describe("", plain).Digest}}})
+	return b.JSON(artifact.MediaManifest, map[string]any{"schemaVersion": 2, "mediaType": artifact.MediaManifest, "config": config, "layers": []artifact.Descriptor{b.Add(mediaType, packed)}})
 }
 
 // Index keeps an index of images by architecture.
