@@ -56,7 +56,7 @@ func releaseCommand(g *globals) *cobra.Command {
 		c.Flags().StringVar(&reason, "reason", "", "why")
 		return c
 	}
-	return parent("release", "Look at releases and approve them", submitCommand(g), notesCommand(g), list,
+	return parent("release", "Look at releases and approve them", submitCommand(g), notesCommand(g), list, releaseWhyCommand(g),
 		say("approve", "Agree that a release goes to an environment", "  weir release approve checkout 1.1.0 production"),
 		say("reject", "Refuse that a release goes to an environment", "  weir release reject checkout 1.1.0 production --reason 'not on a Friday'"))
 }

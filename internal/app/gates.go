@@ -8,6 +8,7 @@ import (
 	"weir/internal/artifact"
 	"weir/internal/artifact/provenance"
 	"weir/internal/base/fault"
+	"weir/internal/catalog"
 	"weir/internal/deploy"
 	"weir/internal/guard/evidence"
 	"weir/internal/guard/identity"
@@ -38,6 +39,13 @@ func (a admission) Admit(ctx context.Context, r artifact.AdmitRequest) (string, 
 	}
 	facts.Verified, facts.ProvenanceCommit, facts.Problems = sortedKeys(proven.types), proven.commit, proven.problems
 	facts.Origin, facts.VouchedBy = proven.origin, proven.vouchedBy
+	most, err := a.s.admissionLimit(ctx, r.ServiceID)
+	if err != nil {
+		return "", false, nil, err
+	}
+	if facts.Vulnerable, err = a.s.vulnerable(ctx, proven, most); err != nil {
+		return "", false, nil, err
+	}
 	in := policy.Input{Action: policy.ActionAdmit, Subject: r.Digest, Evidence: proven.refs}
 	if in.Facts, err = json.Marshal(facts); err != nil {
 		return "", false, nil, err
@@ -61,6 +69,7 @@ type proven struct {
 	// Where what the provenance says comes from, and whose word it is if Weir did not build.
 	origin, vouchedBy string
 	problems          []string // what did not verify, in words
+	sbom              *evidence.Evidence
 }
 
 // prove verifies every signed statement about a digest again. Certificates are
@@ -79,6 +88,9 @@ func (s *System) prove(ctx context.Context, digest string) (proven, error) {
 		}
 		p.types[e.PredicateType] = true
 		p.refs = append(p.refs, policy.EvidenceRef{ID: e.ID, PredicateType: e.PredicateType, Subject: e.Subject, LedgerIndex: e.Index})
+		if e.PredicateType == evidence.SBOM {
+			p.sbom = &e
+		}
 		if e.PredicateType == evidence.Provenance {
 			var body provenance.Predicate
 			if err := v.Decode(&body); err == nil {
@@ -115,18 +127,23 @@ func (g gate) Decide(ctx context.Context, r deploy.GateRequest) (deploy.GateDeci
 	}
 	in := policy.Input{Subject: digest, Evidence: known.refs, Time: r.Time, Actor: r.Actor}
 	var facts any
-	if r.Action == deploy.ActionRollback {
+	switch r.Action {
+	case deploy.ActionRun:
+		in.Action = policy.ActionRun
+		facts, err = g.run(ctx, r, known)
+	case deploy.ActionRollback:
 		in.Action = policy.ActionRollback
 		facts = policy.Rollback{Service: r.Service, Environment: r.Environment, Release: string(r.Release.ID), Version: r.Release.Version, Digest: digest,
-			AdmittedHere: r.AdmittedHere, RememberedBad: r.RememberedBad, Intact: known.intact() == "", Problem: known.intact()}
-	} else {
+			AdmittedHere: r.AdmittedHere, RememberedBad: r.RememberedBad, Intact: known.intact() == "", Problem: known.intact(), Warnings: g.warnings(ctx, r, known)}
+	case deploy.ActionStep:
+		in.Action = policy.ActionStep
+		facts, err = g.promote(ctx, r, known)
+	default:
 		in.Action = policy.ActionPromote
-		if r.Action == deploy.ActionStep {
-			in.Action = policy.ActionStep
-		}
-		if facts, err = g.promote(ctx, r, known); err != nil {
-			return deploy.GateDecision{}, err
-		}
+		facts, err = g.promote(ctx, r, known)
+	}
+	if err != nil {
+		return deploy.GateDecision{}, err
 	}
 	if in.Facts, err = json.Marshal(facts); err != nil {
 		return deploy.GateDecision{}, err
@@ -150,7 +167,13 @@ func (g gate) promote(ctx context.Context, r deploy.GateRequest, known proven) (
 	for _, a := range r.After {
 		f.After = append(f.After, policy.Before{Environment: a.Environment, NeedSeconds: int64(a.Need.Seconds()), Healthy: a.Healthy, Since: a.Since})
 	}
-	var err error
+	most, err := g.limit(ctx, r)
+	if err != nil {
+		return f, err
+	}
+	if f.Vulnerable, err = g.s.vulnerable(ctx, known, most); err != nil {
+		return f, err
+	}
 	if f.RulesFrom, err = g.s.source.Head(ctx, r.Release.RepositoryID, "main"); err != nil {
 		return f, err
 	}
@@ -165,6 +188,42 @@ func (g gate) promote(ctx context.Context, r deploy.GateRequest, known proven) (
 	}
 	f.Approvals, err = g.s.approval.For(ctx, f.Digest, r.Environment)
 	return f, err
+}
+
+// run is about what runs already.
+func (g gate) run(ctx context.Context, r deploy.GateRequest, known proven) (policy.Run, error) {
+	f := policy.Run{Service: r.Service, Environment: r.Environment, Release: string(r.Release.ID), Version: r.Release.Version, Digest: r.Release.Digest()}
+	most, err := g.limit(ctx, r)
+	if err != nil {
+		return f, err
+	}
+	f.Vulnerable, err = g.s.vulnerable(ctx, known, most)
+	return f, err
+}
+
+// limit is that of the environment, or of the service's artifacts.
+func (g gate) limit(ctx context.Context, r deploy.GateRequest) (*catalog.Vulnerabilities, error) {
+	if l := r.Declared.Vulnerabilities; l != nil {
+		return l, nil
+	}
+	return g.s.admissionLimit(ctx, r.ServiceID)
+}
+
+// warnings are what a rollback is told and not stopped by. Nothing that cannot
+// be found out stops it either.
+func (g gate) warnings(ctx context.Context, r deploy.GateRequest, known proven) []string {
+	most, err := g.limit(ctx, r)
+	if err != nil {
+		return nil
+	}
+	v, err := g.s.vulnerable(ctx, known, most)
+	if err != nil || v == nil {
+		return nil
+	}
+	if allow, says, _, _ := v.Verdict(r.Environment, r.Time); !allow {
+		return []string{says}
+	}
+	return nil
 }
 
 // authors are the people whose approval of a release does not count: everybody

@@ -118,7 +118,7 @@ func (s *System) handler(ready *atomic.Bool) http.Handler {
 	mux.Handle("/git/", s.gitd)
 	mux.Handle("/v2/", s.registryHandler())
 	mux.Handle("/api/", api.New(api.Config{Release: Release, Instance: s.Instance.ID, URL: s.Config.URL, Accounts: s.accounts, Authenticate: s.actorOf, Catalog: s.catalog, Source: s.source, Secrets: s.secrets, Mirrors: mirrors{s.mirrors},
-		LandRules: rules.All()[policy.ActionLand], Pipeline: s.pipeline, Artifact: s.artifact, Registry: s.keeper, Evidence: s.evidence, Ledger: s.ledger, Policy: s.policy, Delivery: deliveryAPI{s}, Submissions: submissions{s}, Notes: notes{s}}))
+		LandRules: rules.All()[policy.ActionLand], Pipeline: s.pipeline, Artifact: s.artifact, Registry: s.keeper, Evidence: s.evidence, Ledger: s.ledger, Policy: s.policy, Delivery: deliveryAPI{s}, Submissions: submissions{s}, Notes: notes{s}, Against: s.against}))
 	mux.Handle("/agent/", agentd.New(agentd.Config{Pool: pool{s.agents}, Authenticate: s.accounts.Authenticate}))
 	mux.Handle("/metrics", s.metrics())
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
@@ -163,7 +163,7 @@ func (s *System) pages() http.Handler {
 	delivery := deliveryAPI{s}
 	return web.New(web.Config{URL: s.Config.URL, Data: live.New(live.Config{
 		DB: s.db, Accounts: s.accounts, Catalog: s.catalog, Source: s.source, Git: s.git, LandRules: rules.All()[policy.ActionLand],
-		Pipeline: s.pipeline, Artifact: s.artifact, Ledger: s.ledger, Policy: s.policy, Deploy: s.deploy, Control: s.control, Trust: s.evidence.TrustedRoot, Custodian: s.keeper,
+		Pipeline: s.pipeline, Artifact: s.artifact, Ledger: s.ledger, Policy: s.policy, Deploy: s.deploy, Control: s.control, Trust: s.evidence.TrustedRoot, Custodian: s.keeper, Against: s.against,
 		Running: delivery.Running, Approve: delivery.Approve, URL: s.Config.URL, Version: Release,
 	})})
 }

@@ -317,7 +317,7 @@ func (s *System) openArtifact(ctx context.Context) error {
 	s.artifact.Search(index)
 	s.artifact.Watch(&vulndb.Store{DB: s.db, Now: time.Now, Ledger: func(ctx context.Context, tx *db.Tx, e artifact.Entry) error {
 		return s.append(ctx, tx, e.Actor, e.Action, e.Subject, e.Data)
-	}})
+	}, Announce: s.journal.Append})
 	s.add(index)
 	return nil
 }

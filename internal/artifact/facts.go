@@ -12,6 +12,8 @@ const (
 	FactReceived = "artifact.received"
 	FactAdmitted = "artifact.admitted"
 	FactRejected = "artifact.rejected"
+	// FactAdvisories says that more is known of published vulnerabilities.
+	FactAdvisories = "vulnerability.imported"
 )
 
 // AdmittedFact is the body of artifact.admitted, version 1. Its subject is the artifact.
@@ -66,4 +68,17 @@ func fact(kind, org, subject string, body any, at time.Time) journal.Fact {
 		panic(err) // plain structs of strings and times
 	}
 	return journal.Fact{Org: org, Type: kind, Version: 1, Subject: subject, Body: raw, Time: at}
+}
+
+// AdvisoriesFact is the body of vulnerability.imported, version 1. Its subject is
+// the digest of what was imported.
+type AdvisoriesFact struct {
+	Source     string   `json:"source"`
+	Ecosystems []string `json:"ecosystems"`
+	Advisories int64    `json:"advisories"`
+}
+
+// AdvisoriesImported is the fact that advisories were imported.
+func AdvisoriesImported(digest, source string, ecosystems []string, n int64, at time.Time) journal.Fact {
+	return fact(FactAdvisories, "default", digest, AdvisoriesFact{source, ecosystems, n}, at)
 }

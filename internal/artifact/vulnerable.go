@@ -1,13 +1,9 @@
 package artifact
 
 import (
-	"cmp"
 	"context"
-	"fmt"
 	"io"
 	"regexp"
-	"slices"
-	"strings"
 	"time"
 
 	"weir/internal/base/fault"
@@ -26,49 +22,12 @@ type Advisories interface {
 	// Import reads advisories in OSV's format: a zip of them, or one.
 	Import(ctx context.Context, source string, r io.ReaderAt, size int64) (AdvisoryState, error)
 	State(ctx context.Context) (AdvisoryState, error)
+	// Imported tells when the advisories of ecosystems were last imported; those without any are left out.
+	Imported(ctx context.Context) (map[string]time.Time, error)
 	// About lists those about a package; Affected is about it alone.
 	About(ctx context.Context, ecosystem, name string) ([]vuln.Advisory, error)
 	// Named lists those with an id or alias, once for each package.
 	Named(ctx context.Context, name string) ([]vuln.Advisory, error)
-}
-
-// Finding is a vulnerability of a component.
-type Finding struct {
-	ID        string   // of the advisory
-	Aliases   []string // CVE and GHSA ids
-	Severity  vuln.Severity
-	Score     float64
-	Summary   string
-	URL       string
-	Component string
-	Version   string
-	Fixed     string // the first later version without it, "" if there is none
-}
-
-// Name is how people call it: the CVE, if there is one.
-func (f Finding) Name() string {
-	if i := slices.IndexFunc(f.Aliases, func(a string) bool { return strings.HasPrefix(a, "CVE-") }); i >= 0 {
-		return f.Aliases[i]
-	}
-	return f.ID
-}
-
-// Findings is a comparison of an artifact with what is known now.
-type Findings struct {
-	List       []Finding // the worst first
-	Compared   int       // components that could be compared
-	Uncompared int       // components of an ecosystem or a version that could not
-	Database   AdvisoryState
-}
-
-// Count counts the findings of a severity.
-func (f Findings) Count(s vuln.Severity) (n int) {
-	for _, x := range f.List {
-		if x.Severity == s {
-			n++
-		}
-	}
-	return n
 }
 
 // Watch makes s compare artifacts with advisories.
@@ -93,62 +52,6 @@ func (s *Service) AdvisoryState(ctx context.Context) (AdvisoryState, error) {
 		return AdvisoryState{}, err
 	}
 	return s.advisories.State(ctx)
-}
-
-// Vulnerabilities compares what an artifact is made of with the vulnerabilities
-// that are known now. It does not look whether vulnerable code is called.
-func (s *Service) Vulnerabilities(ctx context.Context, id ID) (Artifact, Findings, error) {
-	a, components, err := s.Components(ctx, id)
-	if err != nil {
-		return a, Findings{}, err
-	}
-	f := Findings{}
-	if f.Database, err = s.advisories.State(ctx); err != nil || f.Database.Advisories == 0 {
-		return a, f, err
-	}
-	for _, c := range components {
-		if c.Kind == "file" {
-			continue
-		}
-		ecosystem, name, version, ok := vuln.Package(c.PURL)
-		if !ok {
-			f.Uncompared++
-			continue
-		}
-		about, err := s.advisories.About(ctx, ecosystem, name)
-		if err != nil {
-			return a, f, fmt.Errorf("advisories about %s: %w", name, err)
-		}
-		found, known := match(c, version, about)
-		if f.List = append(f.List, found...); known {
-			f.Compared++
-		} else {
-			f.Uncompared++
-		}
-	}
-	slices.SortStableFunc(f.List, func(a, b Finding) int {
-		return cmp.Or(cmp.Compare(slices.Index(vuln.Severities, a.Severity), slices.Index(vuln.Severities, b.Severity)), cmp.Compare(b.Score, a.Score), cmp.Compare(a.Component, b.Component), cmp.Compare(a.ID, b.ID))
-	})
-	return a, f, nil
-}
-
-// match lists the findings of one component. It is pure.
-func match(c Component, version string, about []vuln.Advisory) (found []Finding, known bool) {
-	known = true
-	for _, adv := range about {
-		if adv.Withdrawn {
-			continue
-		}
-		for _, x := range adv.Affected {
-			affected, fixed, ok := x.Affects(version)
-			known = known && ok
-			if affected {
-				found = append(found, Finding{ID: adv.ID, Aliases: adv.Aliases, Severity: adv.Severity, Score: adv.Score, Summary: adv.Summary, URL: adv.URL, Component: c.Name, Version: c.Version, Fixed: fixed})
-				break
-			}
-		}
-	}
-	return found, known
 }
 
 var advisoryName = regexp.MustCompile(`(?i)^(CVE-\d{4}-\d+|GHSA(-[0-9a-z]{4}){3}|GO-\d{4}-\d+|(OSV|PYSEC|RUSTSEC|MAL)-\d{4}-\d+)$`)

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"weir/internal/base/fault"
 	"weir/internal/check/vuln"
@@ -19,6 +20,15 @@ func (k known) Import(context.Context, string, io.ReaderAt, int64) (AdvisoryStat
 }
 func (k known) State(context.Context) (AdvisoryState, error) {
 	return AdvisoryState{Advisories: int64(len(k))}, nil
+}
+func (k known) Imported(context.Context) (map[string]time.Time, error) {
+	all := map[string]time.Time{}
+	for _, a := range k {
+		for _, x := range a.Affected {
+			all[x.Ecosystem] = time.Unix(1, 0)
+		}
+	}
+	return all, nil
 }
 func (k known) About(_ context.Context, ecosystem, name string) (out []vuln.Advisory, _ error) {
 	for _, a := range k {
@@ -96,5 +106,37 @@ func TestAVulnerabilityIsFoundInWhatContainsIt(t *testing.T) {
 		if IsAdvisory(text) != want {
 			t.Errorf("IsAdvisory(%s) = %v", text, !want)
 		}
+	}
+}
+
+func TestAdvisoriesAboutTheSameAreOneFindingWithTheWorstKnownSeverity(t *testing.T) {
+	span := []vuln.Span{{Introduced: "0", Fixed: "1.1.0"}}
+	day := func(n int) time.Time { return time.Date(2026, 1, n, 0, 0, 0, 0, time.UTC) }
+	advisories := known{
+		{ID: "GO-1", Aliases: []string{"CVE-2026-1"}, Severity: vuln.Unknown, Published: day(9), Summary: "of Go", Affected: []vuln.Affected{{Ecosystem: "Go", Package: "example.com/a", Spans: span}}},
+		{ID: "GHSA-1", Aliases: []string{"CVE-2026-1"}, Severity: vuln.High, Score: 8, Published: day(3), Summary: "of GitHub", Affected: []vuln.Affected{{Ecosystem: "Go", Package: "example.com/a", Spans: span}}},
+		{ID: "GO-2", Aliases: []string{"CVE-2026-2"}, Severity: vuln.Unknown, Affected: []vuln.Affected{{Ecosystem: "Go", Package: "example.com/b", Spans: span}}},
+		{ID: "GHSA-2", Aliases: []string{"CVE-2026-2"}, Severity: vuln.Critical, Score: 9.1, Affected: []vuln.Affected{{Ecosystem: "npm", Package: "b", Spans: span}}},
+	}
+	s := &Service{advisories: advisories}
+	f, err := s.scan(t.Context(), []Component{
+		{Kind: "library", Name: "example.com/a", Version: "v1.0.0", PURL: "pkg:golang/example.com/a@v1.0.0"},
+		{Kind: "library", Name: "example.com/b", Version: "v1.0.0", PURL: "pkg:golang/example.com/b@v1.0.0"},
+		{Kind: "library", Name: "rack", Version: "1.0.0", PURL: "pkg:gem/rack@1.0.0"},
+		{Kind: "library", Name: "openssl", Version: "3.0", PURL: "pkg:generic/openssl@3.0"},
+		{Kind: "file", Name: "etc/passwd"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(f.List) != 2 || f.List[0].ID != "GO-2" || f.List[0].Severity != vuln.Critical || f.List[1].ID != "GO-1" || f.List[1].Severity != vuln.High || f.List[1].Published != day(3) || !slices.Contains(f.List[1].Aliases, "GHSA-1") {
+		t.Errorf("findings = %+v", f.List)
+	}
+	if f.List[1].Name() != "CVE-2026-1" {
+		t.Errorf("name = %s", f.List[1].Name())
+	}
+	// RubyGems has no data, and openssl is of no ecosystem: neither counts as clean.
+	if f.Compared != 2 || f.Uncompared != 2 || len(f.Ecosystems) != 2 || f.Ecosystems[1].Name != "RubyGems" || !f.Ecosystems[1].Imported.IsZero() || f.Ecosystems[0].Imported.IsZero() {
+		t.Errorf("compared %d, not %d, of %+v", f.Compared, f.Uncompared, f.Ecosystems)
 	}
 }

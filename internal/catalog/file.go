@@ -55,10 +55,11 @@ type Pipeline struct {
 
 // Artifact says what is built.
 type Artifact struct {
-	Build   Build    `yaml:"build" doc:"How the artifact is made. Exactly one kind."`
-	Version string   `yaml:"version" doc:"How versions are found: semver counts up from git tags by conventional commits." enum:"semver" default:"semver"`
-	Copies  []string `yaml:"copies" doc:"Repositories in other registries that every admitted image is copied to by its digest, with all evidence, before it is deployed anywhere, such as 123456789012.dkr.ecr.eu-west-1.amazonaws.com/shop. The server's configuration names the registries."`
-	Keep    Keep     `yaml:"keep" doc:"How long artifacts are kept; the longer of both wins."`
+	Build           Build            `yaml:"build" doc:"How the artifact is made. Exactly one kind."`
+	Version         string           `yaml:"version" doc:"How versions are found: semver counts up from git tags by conventional commits." enum:"semver" default:"semver"`
+	Copies          []string         `yaml:"copies" doc:"Repositories in other registries that every admitted image is copied to by its digest, with all evidence, before it is deployed anywhere, such as 123456789012.dkr.ecr.eu-west-1.amazonaws.com/shop. The server's configuration names the registries."`
+	Vulnerabilities *Vulnerabilities `yaml:"vulnerabilities" doc:"How vulnerable an image may be to be admitted at all. Also the limit of each environment that has none of its own."`
+	Keep            Keep             `yaml:"keep" doc:"How long artifacts are kept; the longer of both wins."`
 }
 
 // Build names one kind of build.
@@ -129,6 +130,8 @@ type Environment struct {
 	Strategy  Strategy          `yaml:"strategy" doc:"How traffic moves to a release. Exactly one kind; rolling if absent."`
 	SLO       SLO               `yaml:"slo" doc:"What the service promises there."`
 	Recovery  Recovery          `yaml:"recovery" doc:"How fast it must be possible to go back."`
+	// Vulnerabilities is the environment's own limit; see Declared.Limit.
+	Vulnerabilities *Vulnerabilities `yaml:"vulnerabilities" doc:"How vulnerable a release may be to go there. The artifact's limit, if absent."`
 }
 
 // After says when an earlier environment counts as passed.

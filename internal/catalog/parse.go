@@ -145,6 +145,7 @@ func (p *parser) service(at, name string, s Service) Declared {
 	s.Artifact.Keep.AtLeastReleases = cmpOr(s.Artifact.Keep.AtLeastReleases, 10)
 	s.Artifact.Keep.AtLeastDays = cmpOr(s.Artifact.Keep.AtLeastDays, 400)
 	p.build(key("artifact.build"), s.Artifact.Build)
+	s.Artifact.Vulnerabilities = p.vulnerabilities(key("artifact.vulnerabilities"), s.Artifact.Vulnerabilities)
 	if len(s.Artifact.Copies) > 8 {
 		p.at(key("artifact.copies"), "an image is copied to at most 8 repositories, not %d", len(s.Artifact.Copies))
 	}
@@ -262,6 +263,7 @@ func (p *parser) environment(at, name string, e Environment, all map[string]Envi
 		c.Detect = cmpOr(c.Detect, 0.05)
 		e.Strategy.Canary = &c
 	}
+	e.Vulnerabilities = p.vulnerabilities(at+".vulnerabilities", e.Vulnerabilities)
 	e.SLO.Window = cmpOr(e.SLO.Window, Duration(30*24*time.Hour))
 	e.Recovery.Objective = cmpOr(e.Recovery.Objective, Duration(time.Minute))
 	return e

@@ -12,7 +12,22 @@ const (
 	FactVerdict          = "deploy.verdict"
 	FactRolloutFinished  = "deploy.rollout_finished"
 	FactRolledBack       = "deploy.rolled_back"
+	FactExposed          = "deploy.exposed" // subject: release that runs
 )
+
+// ExposureFact says that what runs in an environment is over the limit of
+// published vulnerabilities, by what it says, or is no more.
+type ExposureFact struct {
+	ServiceID   string    `json:"service_id"`
+	Service     string    `json:"service"`
+	Environment string    `json:"environment"`
+	ReleaseID   ReleaseID `json:"release_id"`
+	Version     string    `json:"version"`
+	Digest      string    `json:"digest"`
+	DecisionID  string    `json:"decision_id"`
+	Over        bool      `json:"over"`
+	Says        string    `json:"says,omitempty"`
+}
 
 // ReleaseFact is the body of facts about a release or its promotion.
 type ReleaseFact struct {

@@ -29,6 +29,7 @@ const (
 	ActionPromote  GateAction = "promote"
 	ActionStep     GateAction = "step"
 	ActionRollback GateAction = "rollback"
+	ActionRun      GateAction = "run" // of what runs already; a no stops nothing
 )
 
 // GateRequest is everything that this layer knows about what it wants to do.

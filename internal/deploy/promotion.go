@@ -93,6 +93,8 @@ type Environment struct {
 	Slots      []Slot            `json:"slots"`
 	Ran        []Ran             `json:"ran"` // releases that all requests went to, newest last
 	Bad        map[string]string `json:"bad"` // digests remembered as bad, with the reason
+	// Exposure is what policy said last of the vulnerabilities of Current; nil if it was not asked.
+	Exposure *Exposure `json:"exposure,omitempty"`
 	// Noted is the last event of each target that is part of this state.
 	Noted map[string]string `json:"noted,omitempty"`
 }
@@ -135,6 +137,7 @@ func (e Environment) now(s Spec, at time.Time) Environment {
 	}
 	ran = append(ran, Ran{s, at})
 	e.Ran = ran[max(0, len(ran)-50):]
+	e.Exposure = nil
 	e.Current, e.Version, e.Digest, e.Since, e.HealthySince = s.ReleaseID, s.Version, s.Digest, at, at
 	return e
 }

@@ -15,6 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -22,6 +23,7 @@ import (
 	"weir/internal/artifact"
 	"weir/internal/base/db"
 	"weir/internal/base/fault"
+	"weir/internal/base/journal"
 	"weir/internal/check/vuln"
 	"weir/internal/guard/identity"
 )
@@ -40,7 +42,9 @@ func Migrate(ctx context.Context, d *db.DB) error {
 type Store struct {
 	DB     *db.DB
 	Ledger artifact.Ledger
-	Now    func() time.Time
+	// Announce appends the fact that more is known; nil announces nothing.
+	Announce func(ctx context.Context, tx *db.Tx, f journal.Fact) error
+	Now      func() time.Time
 }
 
 var _ artifact.Advisories = (*Store)(nil)
@@ -58,7 +62,15 @@ func (s *Store) Import(ctx context.Context, source string, r io.ReaderAt, size i
 	if _, err := io.Copy(h, io.NewSectionReader(r, 0, size)); err != nil {
 		return artifact.AdvisoryState{}, fmt.Errorf("read advisories: %w", err)
 	}
-	n, err := s.each(r, size, func(batch []vuln.Advisory) error { return s.put(ctx, batch) })
+	of := map[string]int64{} // advisories by ecosystem
+	n, err := s.each(r, size, func(batch []vuln.Advisory) error {
+		for _, a := range batch {
+			for _, e := range ecosystems(a) {
+				of[e]++
+			}
+		}
+		return s.put(ctx, batch)
+	})
 	if err != nil {
 		return artifact.AdvisoryState{}, err
 	}
@@ -73,7 +85,22 @@ func (s *Store) Import(ctx context.Context, source string, r io.ReaderAt, size i
 		if err != nil {
 			return err
 		}
-		return s.Ledger(ctx, tx, artifact.Entry{Actor: actor, Action: "vulnerability.imported", Subject: digest, Data: map[string]any{"source": source, "advisories": n, "bytes": size}})
+		covers := []string{}
+		if zipped(r) { // one advisory alone is not all of anything
+			covers = covered(of, n)
+		}
+		for _, e := range covers {
+			if _, err := tx.Exec(ctx, `insert into advisory_ecosystem (org, ecosystem, at, source) values (?, ?, ?, ?)
+				on conflict (org, ecosystem) do update set at = excluded.at, source = excluded.source`, org, e, db.Micros(now), source); err != nil {
+				return err
+			}
+		}
+		if s.Announce != nil {
+			if err := s.Announce(ctx, tx, artifact.AdvisoriesImported(digest, source, covers, n, now)); err != nil {
+				return err
+			}
+		}
+		return s.Ledger(ctx, tx, artifact.Entry{Actor: actor, Action: artifact.FactAdvisories, Subject: digest, Data: map[string]any{"source": source, "advisories": n, "bytes": size, "ecosystems": covers}})
 	})
 	if err != nil {
 		return artifact.AdvisoryState{}, fmt.Errorf("store import: %w", err)
@@ -81,11 +108,38 @@ func (s *Store) Import(ctx context.Context, source string, r io.ReaderAt, size i
 	return s.State(ctx)
 }
 
-// each reads what r holds, some at a time.
-func (s *Store) each(r io.ReaderAt, size int64, put func([]vuln.Advisory) error) (n int64, err error) {
+// ecosystems lists those that an advisory is about, each once.
+func ecosystems(a vuln.Advisory) (all []string) {
+	for _, x := range a.Affected {
+		if x.Ecosystem != "" && !slices.Contains(all, x.Ecosystem) {
+			all = append(all, x.Ecosystem)
+		}
+	}
+	return all
+}
+
+// covered are the ecosystems of which an import of n advisories holds all that
+// is known, rather than what others mention of them: a tenth of it, or a
+// thousand.
+func covered(of map[string]int64, n int64) (all []string) {
+	for e, k := range of {
+		if 10*k >= n || k >= 1000 {
+			all = append(all, e)
+		}
+	}
+	slices.Sort(all)
+	return all
+}
+
+func zipped(r io.ReaderAt) bool {
 	magic := make([]byte, 2)
 	_, _ = r.ReadAt(magic, 0)
-	if string(magic) != "PK" {
+	return string(magic) == "PK"
+}
+
+// each reads what r holds, some at a time.
+func (s *Store) each(r io.ReaderAt, size int64, put func([]vuln.Advisory) error) (n int64, err error) {
+	if !zipped(r) {
 		raw, err := io.ReadAll(io.NewSectionReader(r, 0, min(size, vuln.MaxAdvisory+1)))
 		if err != nil {
 			return 0, err
@@ -163,10 +217,10 @@ func (s *Store) add(ctx context.Context, tx *db.Tx, a vuln.Advisory) error {
 	if err != nil {
 		return err
 	}
-	res, err := tx.Exec(ctx, `insert into advisory (org, id, summary, severity, score, url, modified, withdrawn, aliases) values (?, ?, ?, ?, ?, ?, ?, ?, ?)
+	res, err := tx.Exec(ctx, `insert into advisory (org, id, summary, severity, score, url, published, modified, withdrawn, aliases) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 		on conflict (org, id) do update set summary = excluded.summary, severity = excluded.severity, score = excluded.score, url = excluded.url,
-		modified = excluded.modified, withdrawn = excluded.withdrawn, aliases = excluded.aliases where excluded.modified >= advisory.modified`,
-		org, a.ID, a.Summary, string(a.Severity), strconv.FormatFloat(a.Score, 'f', 1, 64), a.URL, max(db.Micros(a.Modified), 0), db.Bool(a.Withdrawn), string(aliases))
+		published = excluded.published, modified = excluded.modified, withdrawn = excluded.withdrawn, aliases = excluded.aliases where excluded.modified >= advisory.modified`,
+		org, a.ID, a.Summary, string(a.Severity), strconv.FormatFloat(a.Score, 'f', 1, 64), a.URL, max(db.Micros(a.Published), 0), max(db.Micros(a.Modified), 0), db.Bool(a.Withdrawn), string(aliases))
 	if err != nil {
 		return err
 	}
@@ -212,7 +266,22 @@ func (s *Store) State(ctx context.Context) (st artifact.AdvisoryState, err error
 	return st, err
 }
 
-const columns = "a.id, a.summary, a.severity, a.score, a.url, a.modified, a.withdrawn, a.aliases"
+const columns = "a.id, a.summary, a.severity, a.score, a.url, a.published, a.modified, a.withdrawn, a.aliases"
+
+// Imported implements artifact.Advisories.
+func (s *Store) Imported(ctx context.Context) (map[string]time.Time, error) {
+	type row struct {
+		ecosystem string
+		at        int64
+	}
+	rows, err := s.DB.Query(ctx, "select ecosystem, at from advisory_ecosystem where org = ?", org)
+	all, err := db.Collect(rows, err, func(r *sql.Rows) (x row, err error) { return x, r.Scan(&x.ecosystem, &x.at) })
+	out := make(map[string]time.Time, len(all))
+	for _, x := range all {
+		out[x.ecosystem] = db.Time(x.at)
+	}
+	return out, err
+}
 
 // About implements artifact.Advisories.
 func (s *Store) About(ctx context.Context, ecosystem, name string) ([]vuln.Advisory, error) {
@@ -229,12 +298,15 @@ func (s *Store) Named(ctx context.Context, name string) ([]vuln.Advisory, error)
 
 func scan(r *sql.Rows) (a vuln.Advisory, err error) {
 	var severity, score, aliases, affected string
-	var modified int64
+	var published, modified int64
 	var withdrawn int
-	if err := r.Scan(&a.ID, &a.Summary, &severity, &score, &a.URL, &modified, &withdrawn, &aliases, &affected); err != nil {
+	if err := r.Scan(&a.ID, &a.Summary, &severity, &score, &a.URL, &published, &modified, &withdrawn, &aliases, &affected); err != nil {
 		return a, err
 	}
 	a.Severity, a.Modified, a.Withdrawn = vuln.Severity(severity), db.Time(modified), withdrawn != 0
+	if published > 0 {
+		a.Published = db.Time(published)
+	}
 	a.Score, _ = strconv.ParseFloat(score, 64)
 	return a, errors.Join(json.Unmarshal([]byte(aliases), &a.Aliases), json.Unmarshal([]byte(affected), &a.Affected))
 }

@@ -4,6 +4,7 @@ import (
 	"archive/zip"
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
@@ -14,6 +15,7 @@ import (
 	"weir/internal/base/db"
 	"weir/internal/base/db/dbtest"
 	"weir/internal/base/fault"
+	"weir/internal/base/journal"
 	"weir/internal/guard/identity"
 )
 
@@ -99,6 +101,45 @@ func TestImportsAddAndRenewAndNeverGoBack(t *testing.T) {
 		}
 		if len(*told) != 4 || (*told)[0] != "vulnerability.imported" {
 			t.Errorf("the ledger was told %v", *told)
+		}
+	})
+}
+
+func TestAnImportCoversItsEcosystemsAndASingleAdvisoryNone(t *testing.T) {
+	dbtest.Each(t, func(t *testing.T, d *db.DB) {
+		s, _ := open(t, d)
+		var facts []artifact.AdvisoriesFact
+		s.Announce = func(_ context.Context, _ *db.Tx, f journal.Fact) error {
+			var b artifact.AdvisoriesFact
+			facts = append(facts, b)
+			return json.Unmarshal(f.Body, &facts[len(facts)-1])
+		}
+		day := time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)
+		s.Now = func() time.Time { return day }
+		ctx := identity.With(t.Context(), identity.System("test"))
+		files := map[string]string{}
+		for n := range 19 {
+			files[fmt.Sprintf("GO-%d.json", n)] = advisory(fmt.Sprintf("GO-%d", n), "example.com/a", "1.1.0", "2026-01-02T00:00:00Z", `,"published":"2025-12-24T00:00:00Z"`)
+		}
+		files["both.json"] = `{"id":"GHSA-1","modified":"2026-01-01T00:00:00Z","affected":[{"package":{"ecosystem":"Go","name":"x"}},{"package":{"ecosystem":"npm","name":"x"}}]}`
+		raw := packed(t, files)
+		if _, err := s.Import(ctx, "Go/all.zip", bytes.NewReader(raw), int64(len(raw))); err != nil {
+			t.Fatal(err)
+		}
+		one := []byte(`{"id":"GHSA-9","modified":"2026-01-01T00:00:00Z","affected":[{"package":{"ecosystem":"PyPI","name":"x"}}]}`)
+		if _, err := s.Import(ctx, "one.json", bytes.NewReader(one), int64(len(one))); err != nil {
+			t.Fatal(err)
+		}
+		of, err := s.Imported(ctx)
+		if err != nil || len(of) != 1 || !of["Go"].Equal(day) {
+			t.Errorf("Imported() = %v, %v; want Go alone", of, err)
+		}
+		if len(facts) != 2 || fmt.Sprint(facts[0].Ecosystems) != "[Go]" || facts[0].Advisories != 20 || len(facts[1].Ecosystems) != 0 {
+			t.Errorf("facts = %+v", facts)
+		}
+		about, err := s.About(ctx, "Go", "example.com/a")
+		if err != nil || about[0].Published.Format(time.DateOnly) != "2025-12-24" {
+			t.Errorf("About() = %+v, %v", about, err)
 		}
 	})
 }

@@ -45,7 +45,8 @@ type Advisory struct {
 	Aliases   []string // CVE and GHSA ids
 	Summary   string
 	Severity  Severity
-	Score     float64 // CVSS base score, 0 if there is none
+	Score     float64   // CVSS base score, 0 if there is none
+	Published time.Time // zero if it does not say
 	Modified  time.Time
 	Withdrawn bool
 	URL       string
@@ -74,6 +75,7 @@ type wire struct {
 	Aliases   []string  `json:"aliases"`
 	Summary   string    `json:"summary"`
 	Details   string    `json:"details"`
+	Published time.Time `json:"published"`
 	Modified  time.Time `json:"modified"`
 	Withdrawn string    `json:"withdrawn"`
 	Severity  []rating  `json:"severity"`
@@ -113,7 +115,7 @@ func Parse(raw []byte) (Advisory, error) {
 	if w.ID == "" || len(w.ID) > 200 {
 		return Advisory{}, fault.New(fault.Invalid, "it is no advisory in OSV's format: it has no id")
 	}
-	a := Advisory{ID: w.ID, Aliases: w.Aliases, Summary: cmp.Or(w.Summary, firstLine(w.Details)), Modified: w.Modified, Withdrawn: w.Withdrawn != "", URL: w.Specific.URL}
+	a := Advisory{ID: w.ID, Aliases: w.Aliases, Summary: cmp.Or(w.Summary, firstLine(w.Details)), Published: w.Published, Modified: w.Modified, Withdrawn: w.Withdrawn != "", URL: w.Specific.URL}
 	ratings := w.Severity
 	for _, x := range w.Affected {
 		ratings = append(ratings, x.Severity...)

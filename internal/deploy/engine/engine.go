@@ -98,8 +98,8 @@ func (e *Engine) Handle(ctx context.Context, f journal.Fact) error {
 		if err := e.Service.Admit(identity.With(ctx, identity.System("deploy")), a); err != nil {
 			return fmt.Errorf("make a release of %s: %w", a.Image, err)
 		}
-	case strings.HasPrefix(f.Type, "source."), strings.HasPrefix(f.Type, "deploy."):
-		// Rules may have changed on the trunk, or another environment.
+	case strings.HasPrefix(f.Type, "source."), strings.HasPrefix(f.Type, "deploy."), f.Type == artifact.FactAdvisories:
+		// Rules may have changed on the trunk, or another environment, or what is known of vulnerabilities.
 	default:
 		return nil
 	}
@@ -176,6 +176,7 @@ func (e *Engine) drive(ctx context.Context, l lease.Lease) error {
 		})
 	}
 	following.Go(func() { e.copies(ctx, l) })
+	following.Go(func() { e.examine(ctx, l) })
 	woken, cancel := e.Store.Subscribe()
 	defer cancel()
 	asked := make(chan struct{}, 1)

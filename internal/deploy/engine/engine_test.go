@@ -79,6 +79,7 @@ type gate struct {
 	frozen   string // why no step may begin
 	approved map[string]bool
 	asked    []deploy.GateAction
+	exposed  string // what is over the limit in what runs
 }
 
 func (g *gate) freeze(why string) {
@@ -106,6 +107,11 @@ func (g *gate) Decide(_ context.Context, r deploy.GateRequest) (deploy.GateDecis
 	}
 	if r.Action == deploy.ActionPromote && r.Declared.Approvals.Count > 0 && !g.approved[r.Release.Version] {
 		block("approvals", "0 of 1 approvals")
+	}
+	if r.Action == deploy.ActionRun {
+		if d.DecisionID = "dec_" + g.exposed; g.exposed != "" {
+			block("vulnerabilities", g.exposed)
+		}
 	}
 	if r.RememberedBad != "" {
 		block("not-bad", r.RememberedBad)

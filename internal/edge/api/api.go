@@ -55,6 +55,8 @@ type Config struct {
 	// Submissions takes in images that were built elsewhere.
 	Submissions Submitter
 	Notes       Noter
+	// Against holds findings against each limit of their service.
+	Against func(ctx context.Context, serviceID string, f artifact.Findings) ([]policy.Against, error)
 }
 
 type server struct{ Config }

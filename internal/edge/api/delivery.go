@@ -45,6 +45,8 @@ type Environment struct {
 	Slots        []Slot            `json:"slots,omitempty"`
 	Ran          []string          `json:"ran,omitempty" doc:"Versions that all requests went to, newest last."`
 	Bad          map[string]string `json:"bad,omitempty" doc:"Digests remembered as bad, with the reason."`
+	Exposed      string            `json:"exposed,omitempty" doc:"Vulnerabilities of what runs that are over the limit now."`
+	ExposedSince time.Time         `json:"exposed_since,omitzero"`
 }
 
 // Slot is a release in a role, with its share of the requests.
@@ -133,7 +135,10 @@ func (s *server) environments(ctx context.Context) ([]Environment, error) {
 	}
 	out := make([]Environment, 0, len(all))
 	for _, e := range all {
-		w := Environment{Service: e.Service, Environment: e.Environment, Version: e.Version, Digest: e.Digest, Since: e.Since, HealthySince: e.HealthySince, Rollout: string(e.Rollout), Bad: e.Bad}
+		w := Environment{Service: e.Service, Environment: e.Environment, Version: e.Version, Digest: e.Digest, Since: e.Since, HealthySince: e.HealthySince, Rollout: string(e.Rollout), Bad: e.Bad, Exposed: e.Exposed()}
+		if w.Exposed != "" {
+			w.ExposedSince = e.Exposure.Since
+		}
 		for _, r := range e.Ran {
 			w.Ran = append(w.Ran, r.Spec.Version)
 		}

@@ -23,23 +23,51 @@ type AdvisoryState struct {
 
 // Finding is a vulnerability of a component of an artifact.
 type Finding struct {
-	ID        string   `json:"id"`
-	Aliases   []string `json:"aliases"`
-	Severity  string   `json:"severity" enum:"critical,high,medium,low,unknown"`
-	Score     float64  `json:"score,omitempty" doc:"CVSS base score."`
-	Summary   string   `json:"summary"`
-	URL       string   `json:"url,omitempty"`
-	Component string   `json:"component"`
-	Version   string   `json:"version"`
-	Fixed     string   `json:"fixed,omitempty" doc:"First later version without it."`
+	ID        string    `json:"id"`
+	Aliases   []string  `json:"aliases"`
+	Severity  string    `json:"severity" enum:"critical,high,medium,low,unknown"`
+	Score     float64   `json:"score,omitempty" doc:"CVSS base score."`
+	Summary   string    `json:"summary"`
+	URL       string    `json:"url,omitempty"`
+	Component string    `json:"component"`
+	Version   string    `json:"version"`
+	Fixed     string    `json:"fixed,omitempty" doc:"First later version without it."`
+	Published time.Time `json:"published,omitzero"`
+}
+
+// Limit is how findings stand against a limit that weir.yaml sets.
+type Limit struct {
+	Where    string     `json:"where" doc:"admission, or an environment."`
+	Limit    string     `json:"limit" doc:"What is not let through."`
+	Allow    bool       `json:"allow"`
+	Says     string     `json:"says"`
+	Findings []Standing `json:"findings" doc:"Those that are not below the limit."`
+}
+
+// Standing is how a finding stands against a limit.
+type Standing struct {
+	ID        string    `json:"id"`
+	Component string    `json:"component"`
+	Standing  string    `json:"standing" enum:"over,grace,excepted"`
+	Until     time.Time `json:"until,omitzero" doc:"End of grace or exception."`
+	Reason    string    `json:"reason,omitempty" doc:"Of the exception."`
+}
+
+// EcosystemState tells of the data about where components come from.
+type EcosystemState struct {
+	Name       string    `json:"name"`
+	Components int       `json:"components"`
+	Imported   time.Time `json:"imported,omitzero" doc:"Absent if no vulnerabilities of it were imported."`
 }
 
 // Findings is an artifact compared with what is known now.
 type Findings struct {
-	Findings   []Finding     `json:"findings"`
-	Compared   int           `json:"compared" doc:"Components that could be compared."`
-	Uncompared int           `json:"uncompared" doc:"Components of an ecosystem or version that could not."`
-	Database   AdvisoryState `json:"database"`
+	Findings   []Finding        `json:"findings"`
+	Compared   int              `json:"compared" doc:"Components that could be compared."`
+	Uncompared int              `json:"uncompared" doc:"Components of an ecosystem or version that could not."`
+	Database   AdvisoryState    `json:"database"`
+	Ecosystems []EcosystemState `json:"ecosystems"`
+	Limits     []Limit          `json:"limits" doc:"How it stands against each limit of its service."`
 }
 
 // Vulnerability is an advisory and where it is.
@@ -84,10 +112,24 @@ func (s *server) vulnerabilities(a huma.API) {
 	route(a, "GET", "/artifacts/{id}/vulnerabilities", "list-vulnerabilities", "An artifact's SBOM compared with the vulnerabilities that are known now", func(ctx context.Context, in *struct {
 		ID string `path:"id"`
 	}) (Findings, error) {
-		_, f, err := s.Artifact.Vulnerabilities(ctx, artifact.ID(in.ID))
-		out := Findings{Findings: []Finding{}, Compared: f.Compared, Uncompared: f.Uncompared, Database: AdvisoryState(f.Database)}
+		art, f, err := s.Artifact.Vulnerabilities(ctx, artifact.ID(in.ID))
+		out := Findings{Findings: []Finding{}, Compared: f.Compared, Uncompared: f.Uncompared, Database: AdvisoryState(f.Database), Ecosystems: []EcosystemState{}, Limits: []Limit{}}
+		if err != nil {
+			return out, err
+		}
+		for _, e := range f.Ecosystems {
+			out.Ecosystems = append(out.Ecosystems, EcosystemState(e))
+		}
+		all, err := s.Against(ctx, art.ServiceID, f)
+		for _, a := range all {
+			l := Limit{a.Where, a.Limit.Words(), a.Allow, a.Says, []Standing{}}
+			for _, j := range a.Findings {
+				l.Findings = append(l.Findings, Standing{j.ID, j.Component, string(j.Standing), j.Until, j.Reason})
+			}
+			out.Limits = append(out.Limits, l)
+		}
 		for _, x := range f.List {
-			out.Findings = append(out.Findings, Finding{x.ID, append([]string{}, x.Aliases...), string(x.Severity), x.Score, x.Summary, x.URL, x.Component, x.Version, x.Fixed})
+			out.Findings = append(out.Findings, Finding{x.ID, append([]string{}, x.Aliases...), string(x.Severity), x.Score, x.Summary, x.URL, x.Component, x.Version, x.Fixed, x.Published})
 		}
 		return out, err
 	})

@@ -75,8 +75,8 @@ func (s *Site) sbom(w http.ResponseWriter, r *http.Request) {
 
 // level is how many findings of a severity there are.
 type level struct {
-	Word, Width string
-	Count       int
+	Word, Width, Limit string
+	Count              int
 }
 
 // levels counts the findings of each severity, the worst first.
@@ -93,8 +93,27 @@ func (v Vulnerabilities) levels() []level {
 	}
 	for i := range out {
 		out[i].Width = strconv.Itoa(100*out[i].Count/most) + "%"
+		out[i].Limit = "no limit"
+		for _, l := range v.Limits {
+			if l.Counts[out[i].Word] {
+				out[i].Limit = "limited"
+			}
+		}
 	}
 	return out
+}
+
+// gate is how the findings stand against all limits, in a word or two.
+func (v Vulnerabilities) gate() Status {
+	for _, l := range v.Limits {
+		if !l.Allow {
+			return Status{"bad", "Refused by " + l.Where}
+		}
+	}
+	if len(v.Limits) == 0 {
+		return Status{"off", "weir.yaml sets no limit"}
+	}
+	return Status{"ok", "Inside every limit"}
 }
 
 func (f Finding) rating() string {

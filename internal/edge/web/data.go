@@ -566,12 +566,23 @@ type Vulnerabilities struct {
 	Imported             time.Time
 	Compared, Uncompared int
 	Findings             []Finding // the worst first
+	Limits               []Limit
+	Without              []string // ecosystems of components of which no vulnerabilities were imported
+}
+
+// Limit is how the findings stand against a limit that weir.yaml sets.
+type Limit struct {
+	Where, Words, Says string
+	Allow              bool
+	Counts             map[string]bool // severities that it is about
 }
 
 // Finding is a vulnerability of a component.
 type Finding struct {
 	Name, ID, Severity, Summary, URL, Component, Version, Fixed string
 	Score                                                       float64
+	Due                                                         Status // how it stands against the limit that is the hardest on it; none if it is below all
+	DueNote                                                     string
 }
 
 // Advisory is a vulnerability that was searched for by its name.

@@ -75,6 +75,8 @@ type Admit struct {
 	// builder that was observed, or who asserts.
 	Origin    string `json:"origin,omitempty"`
 	VouchedBy string `json:"vouched_by,omitempty"`
+	// Vulnerable is nil if no limit is set.
+	Vulnerable *Vulnerable `json:"vulnerable,omitempty"`
 }
 
 // Promote is what the gate of an environment looks at.
@@ -101,6 +103,8 @@ type Promote struct {
 	Origin    string   `json:"origin,omitempty"`
 	VouchedBy string   `json:"vouched_by,omitempty"`
 	Accept    []string `json:"accept,omitempty"`
+	// Vulnerable is nil if no limit is set.
+	Vulnerable *Vulnerable `json:"vulnerable,omitempty"`
 }
 
 // Before is an environment that a release must have been healthy in.

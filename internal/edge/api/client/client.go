@@ -15,6 +15,7 @@ import (
 
 	"weir/internal/base/fault"
 	"weir/internal/edge/api"
+	"weir/internal/guard/policy"
 	"weir/internal/pipeline"
 )
 
@@ -46,6 +47,7 @@ type (
 	Findings        = api.Findings
 	Vulnerability   = api.Vulnerability
 	ArtifactDetails = api.ArtifactDetails
+	PolicyDecision  = policy.Decision
 	Intake          = api.Intake
 	ReleaseNotes    = api.ReleaseNotes
 	Environment     = api.Environment

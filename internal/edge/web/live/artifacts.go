@@ -6,13 +6,16 @@ import (
 	"errors"
 	"strconv"
 	"strings"
+	"time"
 
 	"weir/internal/artifact"
 	"weir/internal/base/fault"
+	"weir/internal/check/vuln"
 	"weir/internal/deploy"
 	"weir/internal/edge/web"
 	"weir/internal/guard/identity"
 	"weir/internal/guard/ledger"
+	"weir/internal/guard/policy"
 )
 
 const (
@@ -83,17 +86,63 @@ func (d *Data) affected(ctx context.Context, name string, l *web.ArtifactList) e
 	return d.uses(ctx, uses, l)
 }
 
-// vulnerabilities compares an artifact with what is known.
+// vulnerabilities compares an artifact with what is known, and that with the limits of its service.
 func (d *Data) vulnerabilities(ctx context.Context, id artifact.ID) (web.Vulnerabilities, error) {
-	_, f, err := d.Config.Artifact.Vulnerabilities(ctx, id)
+	a, f, err := d.Config.Artifact.Vulnerabilities(ctx, id)
 	if fault.Is(err, fault.NotFound) {
 		return web.Vulnerabilities{}, nil
+	}
+	if err != nil {
+		return web.Vulnerabilities{}, err
 	}
 	v := web.Vulnerabilities{Known: f.Database.Advisories, Imported: f.Database.Imported, Compared: f.Compared, Uncompared: f.Uncompared}
 	for _, x := range f.List {
 		v.Findings = append(v.Findings, web.Finding{Name: x.Name(), ID: x.ID, Severity: string(x.Severity), Summary: x.Summary, URL: x.URL, Component: x.Component, Version: x.Version, Fixed: x.Fixed, Score: x.Score})
 	}
+	for _, e := range f.Ecosystems {
+		if e.Imported.IsZero() {
+			v.Without = append(v.Without, e.Name)
+		}
+	}
+	if d.Against == nil {
+		return v, nil
+	}
+	all, err := d.Against(ctx, a.ServiceID, f)
+	for _, l := range all {
+		w := web.Limit{Where: l.Where, Words: l.Limit.Words(), Says: l.Says, Allow: l.Allow, Counts: map[string]bool{}}
+		for _, s := range vuln.Severities {
+			w.Counts[string(s)] = l.Limit.Counts(string(s))
+		}
+		v.Limits = append(v.Limits, w)
+		for _, j := range l.Findings {
+			for i := range v.Findings {
+				if x := &v.Findings[i]; x.ID == j.ID && x.Component == j.Component && x.Version == j.Version {
+					stand(x, l.Where, j)
+				}
+			}
+		}
+	}
 	return v, err
+}
+
+// stand notes how a finding stands against a limit, unless it stands worse against another.
+func stand(f *web.Finding, where string, j policy.Judged) {
+	rank := map[string]int{"": 0, "ok": 1, "warn": 2, "bad": 3}
+	s, note := web.Status{}, ""
+	switch j.Standing {
+	case policy.Over:
+		s, note = web.Status{Kind: "bad", Word: "Over the limit"}, "of "+where
+		if !j.Ended.IsZero() {
+			note += "; its exception ended " + j.Ended.UTC().Format("2 Jan 2006")
+		}
+	case policy.Grace:
+		s, note = web.Status{Kind: "warn", Word: "Due " + j.Until.UTC().Format("2 Jan")}, "in "+where
+	case policy.Excepted:
+		s, note = web.Status{Kind: "ok", Word: "Excepted until " + j.Until.Add(-time.Second).UTC().Format("2 Jan 2006")}, j.Reason
+	}
+	if rank[s.Kind] > rank[f.Due.Kind] {
+		f.Due, f.DueNote = s, note
+	}
 }
 
 // SBOM implements web.Data.
@@ -158,6 +207,9 @@ func (d *Data) Artifact(ctx context.Context, id string) (web.Artifact, error) {
 			w.Note = "since " + e.Since.UTC().Format("2 Jan 15:04:05") + " UTC"
 			if e.Last != "" {
 				w.Href = "/rollouts/" + string(e.Last)
+			}
+			if e.Exposed() != "" {
+				w.State, w.Note = web.Status{Kind: "bad", Word: "Over the limit"}, w.Note+". Its vulnerabilities are over the limit since "+e.Exposure.Since.UTC().Format("2 Jan 15:04")+" UTC"
 			}
 			v.Where = append(v.Where, w)
 		case e.Rollout != "":

@@ -47,6 +47,8 @@ type Config struct {
 	Control   control.Service
 	// Custodian knows what the registry keeps; nil is not asked.
 	Custodian artifact.Custodian
+	// Against holds findings against each limit of their service.
+	Against func(ctx context.Context, serviceID string, f artifact.Findings) ([]policy.Against, error)
 	// Trust is the trusted root as it is now.
 	Trust func() evidence.TrustedRoot
 	// Running is what a target reports of an environment now; nil if it does not answer.

@@ -212,6 +212,14 @@ func (d *Data) needs(ctx context.Context, s state) ([]web.Need, error) {
 			}
 		}
 	}
+	for _, ref := range s.services {
+		for _, name := range s.declared[ref.ID].Order {
+			if e := s.envs[key(ref.ID, name)]; e.Exposed() != "" {
+				out = append(out, web.Need{State: web.Status{Kind: "bad", Word: "Vulnerable"}, Title: fmt.Sprintf("%s %s runs in %s over the limit of vulnerabilities", e.Service, e.Version, name),
+					Href: "/artifacts/" + e.Digest + "#vulns", Detail: e.Exposed(), Since: e.Exposure.Since})
+			}
+		}
+	}
 	if may(ctx, "change.review") {
 		changes, err := d.Source.List(ctx, "", source.Open)
 		if err != nil {

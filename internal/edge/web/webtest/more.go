@@ -96,8 +96,10 @@ func (d *Data) Artifact(_ context.Context, id string) (web.Artifact, error) {
 		Changes:    []web.ComponentChange{{Kind: "library", Name: d.name("golang.org/x/net"), From: "v0.46.0", To: "v0.47.0"}, {Kind: "library", Name: "golang.org/x/sys", From: "v0.38.0"}, {Kind: "library", Name: "golang.org/x/text", To: "v0.31.0"}},
 		Since:      "1.0.0-0f3e1c2",
 		Vulns: web.Vulnerabilities{Known: 4291, Imported: now.Add(-time.Hour), Compared: 3, Uncompared: 1, Findings: []web.Finding{
-			{Name: "CVE-2025-22872", ID: "GO-2025-3595", Severity: "high", Score: 7.5, Summary: d.name("Incorrect neutralisation of input in x/net"), URL: "https://pkg.go.dev/vuln/GO-2025-3595", Component: d.name("golang.org/x/net"), Version: "v0.37.0", Fixed: "v0.38.0"},
-			{Name: "GO-2025-1", ID: "GO-2025-1", Severity: "unknown", Summary: "Something else", Component: "example.com/other", Version: "v1.0.0"}}},
+			{Name: "CVE-2025-22872", ID: "GO-2025-3595", Severity: "high", Score: 7.5, Summary: d.name("Incorrect neutralisation of input in x/net"), URL: "https://pkg.go.dev/vuln/GO-2025-3595", Component: d.name("golang.org/x/net"), Version: "v0.37.0", Fixed: "v0.38.0", Due: st("bad", "Over the limit"), DueNote: "of production"},
+			{Name: "GO-2025-1", ID: "GO-2025-1", Severity: "unknown", Summary: "Something else", Component: "example.com/other", Version: "v1.0.0", Due: st("ok", "Excepted until 31 Dec 2026"), DueNote: d.name("never called")}},
+			Without: []string{"npm"}, Limits: []web.Limit{{Where: "staging", Words: "critical", Says: "No vulnerability is over the limit of staging (critical).", Allow: true, Counts: map[string]bool{"critical": true}},
+				{Where: "production", Words: "high or worse", Says: "1 vulnerability is over the limit of production (high or worse): " + d.name("CVE-2025-22872") + ".", Counts: map[string]bool{"critical": true, "high": true}}}},
 		Kept: web.Keeping{Known: true, Stays: true, Why: []string{d.name("it runs in staging of checkout"), "it is one of the 20 newest releases"}, Hold: d.name("audit of 2026"), Damaged: 1},
 		Copies: []web.Copy{{Place: "registry.example/shop/checkout", State: st("ok", "Verified"), Note: "read back whole, with 7 pieces of evidence", Verified: now.Add(-time.Hour)},
 			{Place: d.name("registry.example/other"), State: st("warn", "Behind"), Note: d.name("sha256:9f2c was not copied to registry.example/other: no answer."), Verified: now.Add(-2 * time.Hour)}},

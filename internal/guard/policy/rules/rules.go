@@ -22,14 +22,17 @@ func All() map[string][]policy.Rule {
 		},
 		policy.ActionAdmit: {
 			rule("artifact.landed", landed), rule("artifact.confined", confined), absolute("artifact.evidence", evidence), absolute("artifact.provenance", provenance),
+			rule("artifact.vulnerabilities", vulnerableArtifact),
 		},
 		policy.ActionPromote: {
 			absolute("release.admitted", admitted), rule("release.not_bad", notBad), rule("environment.after", after),
 			rule("environment.approvals", approvals), rule("environment.freeze", freeze), rule("release.origin", origin),
+			rule("environment.vulnerabilities", vulnerableRelease),
 		},
 		// The next step of a rollout that was allowed to start: approvals were
 		// used by its start, so only what may have changed since is asked again.
-		policy.ActionStep:     {absolute("release.admitted", admitted), rule("release.not_bad", notBad), rule("environment.freeze", freeze)},
+		policy.ActionStep:     {absolute("release.admitted", admitted), rule("release.not_bad", notBad), rule("environment.freeze", freeze), rule("environment.vulnerabilities", vulnerableRelease)},
+		policy.ActionRun:      {rule("environment.vulnerabilities", vulnerableRun)},
 		policy.ActionRollback: {rule("rollback.admitted_here", admittedHere), rule("rollback.not_bad", rollbackNotBad), absolute("rollback.intact", intact)},
 	}
 }

@@ -37,8 +37,18 @@ func promote() policy.Promote {
 		Approvals: []policy.Approval{{ID: "approval_1", By: "ben", Digest: digest, Environment: "production", ConfigDigest: "sha256:cc", Expires: now.Add(time.Hour)}}}
 }
 
+// vulnerableTo is an image with one vulnerability, against a limit.
+func vulnerableTo(severity string) *policy.Vulnerable {
+	return &policy.Vulnerable{Limit: policy.Limit{Block: "high", DataWithinSeconds: 7 * 86400}, Data: []policy.VulnerabilityData{{Ecosystem: "Go", Components: 1, Imported: now}},
+		Findings: []policy.Vulnerability{{ID: "CVE-2026-1", Severity: severity, Component: "net", Version: "v1"}}}
+}
+
 func rollback() policy.Rollback {
 	return policy.Rollback{Service: "shop", Environment: "production", Version: "1.0.0", Digest: digest, AdmittedHere: true, Intact: true}
+}
+
+func running() policy.Run {
+	return policy.Run{Service: "shop", Environment: "production", Version: "1.0.0", Digest: digest, Vulnerable: vulnerableTo("medium")}
 }
 
 func decide(t *testing.T, action string, facts any, in policy.Input) (bool, []policy.RuleResult) {
@@ -60,7 +70,7 @@ func decide(t *testing.T, action string, facts any, in policy.Input) (bool, []po
 
 func TestWhatIsInOrderPassesEveryGate(t *testing.T) {
 	for action, facts := range map[string]any{
-		policy.ActionLand: land(), policy.ActionAdmit: admit(), policy.ActionPromote: promote(), policy.ActionStep: promote(), policy.ActionRollback: rollback(),
+		policy.ActionLand: land(), policy.ActionAdmit: admit(), policy.ActionPromote: promote(), policy.ActionStep: promote(), policy.ActionRollback: rollback(), policy.ActionRun: running(),
 	} {
 		if allow, results := decide(t, action, facts, policy.Input{}); !allow {
 			t.Errorf("%s is refused: %+v", action, results)
@@ -115,6 +125,14 @@ func TestEachRuleRefusesWhatItGuardsAgainst(t *testing.T) {
 		spoil(A, "artifact.evidence", "Without a verified signature.", admit, func(f *policy.Admit) { f.Verified = f.Verified[1:] }),
 		spoil(A, "artifact.evidence", "Without a verified signature, provenance. bundle 3 is broken", admit, func(f *policy.Admit) { f.Verified, f.Problems = f.Verified[2:], []string{"bundle 3 is broken"} }),
 		spoil(A, "artifact.provenance", "The provenance names revision 2222, not 111111111111.", admit, func(f *policy.Admit) { f.ProvenanceCommit = "2222" }),
+		spoil(A, "artifact.vulnerabilities", "1 vulnerability is over the limit of admission (high or worse, or not rated): CVE-2026-1 in net v1", admit, func(f *policy.Admit) { f.Vulnerable = vulnerableTo("critical") }),
+		spoil(P, "environment.vulnerabilities", "1 vulnerability is over the limit of production", promote, func(f *policy.Promote) { f.Vulnerable = vulnerableTo("high") }),
+		spoil(policy.ActionStep, "environment.vulnerabilities", "1 vulnerability is over the limit of production", promote, func(f *policy.Promote) { f.Vulnerable = vulnerableTo("high") }),
+		spoil(policy.ActionRun, "environment.vulnerabilities", "No image is named", running, func(f *policy.Run) { f.Digest = "" }),
+		spoil(policy.ActionRun, "environment.vulnerabilities", "The vulnerabilities of Go were imported on 2026-10-01, longer ago than 7 days.", running, func(f *policy.Run) {
+			f.Vulnerable = vulnerableTo("low")
+			f.Vulnerable.Data[0].Imported = time.Date(2026, 10, 1, 0, 0, 0, 0, time.UTC)
+		}),
 		spoil(R, "rollback.admitted_here", "1.0.0 was never admitted to production. A rollback can only go to a release that was.", rollback, func(f *policy.Rollback) { f.AdmittedHere = false }),
 		spoil(R, "rollback.not_bad", "1.0.0 is remembered as bad: it lost orders", rollback, func(f *policy.Rollback) { f.RememberedBad = "it lost orders" }),
 		spoil(R, "rollback.intact", "The image of 1.0.0 does not verify: a layer was changed", rollback, func(f *policy.Rollback) { f.Intact, f.Problem = false, "a layer was changed" }),
