@@ -17,7 +17,7 @@ package db
 import (
 	"context"
 	"database/sql"
-	"fmt"
+	"slices"
 	"sync"
 	"time"
 )
@@ -27,18 +27,34 @@ import (
 type Engine interface {
 	// Name is "sqlite" or "postgres".
 	Name() string
+	// Ordered says that one transaction writes at a time: what it numbers in order becomes visible in that order.
+	Ordered() bool
 	// Rebind turns `?` placeholders into the engine's own.
 	Rebind(query string) string
 	// Write runs fn in a serializable transaction. fn may run more than once.
-	Write(ctx context.Context, fn func(*sql.Tx) error) error
+	Write(ctx context.Context, fn func(Session) error) error
 	// Reader is the pool that reads use.
 	Reader() *sql.DB
-	// Wake, called inside a transaction, sees to it that other replicas hear
-	// of topic once it has committed. The own replica is woken by DB.
-	Wake(ctx context.Context, tx *sql.Tx, topic string) error
+	// Wake is the statement that, inside a transaction, sees to it that other
+	// replicas hear of topics once it has committed; nil if there are none to
+	// hear. The own replica is woken by DB.
+	Wake(topics []string) *Statement
 	// Listen delivers topics woken by other replicas until ctx ends.
 	Listen(ctx context.Context, deliver func(topic string)) error
 	Close() error
+}
+
+// A Session is an engine's side of one transaction.
+type Session struct {
+	Tx *sql.Tx
+	// Batch runs statements in one round trip; nil where a round trip costs nothing.
+	Batch func(context.Context, []Statement) error
+}
+
+// A Statement is a query with its arguments, in the engine's own spelling.
+type Statement struct {
+	Query string
+	Args  []any
 }
 
 // DB is an open database.
@@ -81,6 +97,9 @@ func (d *DB) Close() error {
 // Engine returns "sqlite" or "postgres", for messages.
 func (d *DB) Engine() string { return d.engine.Name() }
 
+// Ordered reports whether one transaction writes at a time, so that numbers which it gives in order become visible in that order.
+func (d *DB) Ordered() bool { return d.engine.Ordered() }
+
 // Querier is what a read sees.
 type Querier interface {
 	Query(ctx context.Context, query string, args ...any) (*sql.Rows, error)
@@ -89,45 +108,77 @@ type Querier interface {
 
 // Tx is a read-write transaction.
 type Tx struct {
-	tx     *sql.Tx
-	db     *DB
-	topics []string
+	session Session
+	db      *DB
+	topics  []string
+	waiting []Statement
+	failed  error // of statements that waited
 }
 
 // Query runs a query in the transaction.
 func (t *Tx) Query(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
-	return t.tx.QueryContext(ctx, t.db.engine.Rebind(query), args...)
+	if err := t.flush(ctx); err != nil {
+		return nil, err
+	}
+	return t.session.Tx.QueryContext(ctx, t.db.engine.Rebind(query), args...)
 }
 
 // QueryRow runs a query that returns at most one row.
 func (t *Tx) QueryRow(ctx context.Context, query string, args ...any) *sql.Row {
-	return t.tx.QueryRowContext(ctx, t.db.engine.Rebind(query), args...)
+	if t.flush(ctx) != nil { // the transaction has failed, and its next statement says so
+		t.waiting = nil
+	}
+	return t.session.Tx.QueryRowContext(ctx, t.db.engine.Rebind(query), args...)
 }
 
 // Exec runs a statement.
 func (t *Tx) Exec(ctx context.Context, query string, args ...any) (sql.Result, error) {
-	return t.tx.ExecContext(ctx, t.db.engine.Rebind(query), args...)
+	if err := t.flush(ctx); err != nil {
+		return nil, err
+	}
+	return t.session.Tx.ExecContext(ctx, t.db.engine.Rebind(query), args...)
+}
+
+// Later runs a statement of whose result nothing depends: together with others, in one round trip, before the next statement that
+// is not such a one and before the commit. Its error fails the transaction, and may come from there.
+func (t *Tx) Later(ctx context.Context, query string, args ...any) error {
+	if t.session.Batch == nil {
+		_, err := t.Exec(ctx, query, args...)
+		return err
+	}
+	t.waiting = append(t.waiting, Statement{t.db.engine.Rebind(query), args})
+	return nil
+}
+
+func (t *Tx) flush(ctx context.Context) error {
+	if t.failed == nil && len(t.waiting) > 0 {
+		t.failed = t.session.Batch(ctx, t.waiting)
+		t.waiting = t.waiting[:0]
+	}
+	return t.failed
 }
 
 // Wake delivers topic to subscribers on every replica once the transaction has committed.
-func (t *Tx) Wake(topic string) { t.topics = append(t.topics, topic) }
+func (t *Tx) Wake(topic string) {
+	if !slices.Contains(t.topics, topic) {
+		t.topics = append(t.topics, topic)
+	}
+}
 
 // Write runs fn in a serializable transaction. fn may run more than once and
 // must have no effect but its SQL.
 func (d *DB) Write(ctx context.Context, fn func(tx *Tx) error) error {
 	var topics []string
-	err := d.engine.Write(ctx, func(stx *sql.Tx) error {
-		tx := &Tx{tx: stx, db: d}
+	err := d.engine.Write(ctx, func(s Session) error {
+		tx := &Tx{session: s, db: d}
 		if err := fn(tx); err != nil {
 			return err
 		}
-		for _, topic := range tx.topics {
-			if err := d.engine.Wake(ctx, stx, topic); err != nil {
-				return fmt.Errorf("wake %s: %w", topic, err)
-			}
+		if wake := d.engine.Wake(tx.topics); wake != nil && len(tx.topics) > 0 {
+			tx.waiting = append(tx.waiting, *wake)
 		}
 		topics = tx.topics
-		return nil
+		return tx.flush(ctx)
 	})
 	if err != nil {
 		return err

@@ -151,3 +151,61 @@ func TestRebindLeavesQuotedQuestionMarksAlone(t *testing.T) {
 		t.Errorf("Rebind() = %q; want %q", got, want)
 	}
 }
+
+func TestStatementsThatWaitRunInOrderBeforeTheNextReadAndTheCommit(t *testing.T) {
+	dbtest.Each(t, func(t *testing.T, d *db.DB) {
+		migrated(t, d)
+		ctx := t.Context()
+		set := func(tx *db.Tx, n int64) error {
+			return tx.Later(ctx, "insert into counter (org, id, n) values ('default', 'a', ?) on conflict (id) do update set n = 10 * counter.n + excluded.n", n)
+		}
+		if err := d.Write(ctx, func(tx *db.Tx) error {
+			var n int64
+			if err := errors.Join(set(tx, 1), set(tx, 2), tx.QueryRow(ctx, "select n from counter").Scan(&n), set(tx, 3)); err != nil || n != 12 {
+				return fmt.Errorf("read %d, %w", n, err)
+			}
+			if _, err := tx.Exec(ctx, "update counter set n = -n"); err != nil {
+				return err
+			}
+			return set(tx, 4)
+		}); err != nil {
+			t.Fatal(err)
+		}
+		var n int64
+		if err := d.QueryRow(ctx, "select n from counter").Scan(&n); err != nil || n != -1226 {
+			t.Errorf("n = %d, %v; want -1226", n, err)
+		}
+	})
+}
+
+func TestAStatementThatWaitedAndFailsFailsItsTransaction(t *testing.T) {
+	dbtest.Each(t, func(t *testing.T, d *db.DB) {
+		migrated(t, d)
+		ctx := t.Context()
+		for name, after := range map[string]func(tx *db.Tx) error{
+			"at the commit": func(*db.Tx) error { return nil },
+			"at a read": func(tx *db.Tx) error {
+				var n int64
+				_ = tx.QueryRow(ctx, "select count(*) from counter").Scan(&n) // whoever swallows it changes nothing
+				return nil
+			},
+			"at another statement": func(tx *db.Tx) error {
+				_, _ = tx.Exec(ctx, "update counter set n = 1")
+				return nil
+			},
+		} {
+			err := d.Write(ctx, func(tx *db.Tx) error {
+				for range 2 {
+					if err := tx.Later(ctx, "insert into counter (org, id, n) values ('default', 'twice', 0)"); err != nil {
+						return err
+					}
+				}
+				return after(tx)
+			})
+			var n int64
+			if rerr := d.QueryRow(ctx, "select count(*) from counter").Scan(&n); err == nil || rerr != nil || n != 0 {
+				t.Errorf("%s: error %v, %d rows, %v; want an error and none", name, err, n, rerr)
+			}
+		}
+	})
+}

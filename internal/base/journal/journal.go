@@ -1,10 +1,11 @@
 // Package journal keeps facts: what a layer announces to the layers above it.
 //
-// A fact is appended in the transaction that makes it true. Its position is
-// given afterwards, by one leased and fenced sequencer, so that positions have
-// no gaps and never appear out of order: a follower that has seen position n
-// will not find a fact at n or before it later, whatever was still uncommitted
-// when it looked. Followers see each fact at least once.
+// A fact is appended in the transaction that makes it true. Positions have no
+// gaps and never appear out of order: a follower that has seen position n will
+// not find a fact at n or before it later, whatever was still uncommitted when
+// it looked. Where one transaction writes at a time, the fact gets its position
+// there and then; elsewhere one leased and fenced sequencer gives it afterwards.
+// Followers see each fact at least once.
 package journal
 
 import (
@@ -75,12 +76,16 @@ func (j *Journal) Append(ctx context.Context, tx *db.Tx, f Fact) error {
 	if len(f.Body) == 0 {
 		f.Body = json.RawMessage("{}")
 	}
-	_, err := tx.Exec(ctx, "insert into fact (org, id, type, version, subject, body, at) values (?, ?, ?, ?, ?, ?, ?)",
+	position, topic := "null", topicAppended
+	if j.db.Ordered() {
+		position, topic = "(select coalesce(max(position), 0) + 1 from fact)", topicSequenced
+	}
+	err := tx.Later(ctx, "insert into fact (org, id, type, version, subject, body, at, position) values (?, ?, ?, ?, ?, ?, ?, "+position+")",
 		f.Org, f.ID, f.Type, f.Version, f.Subject, string(f.Body), f.Time.UnixMicro())
 	if err != nil {
 		return fmt.Errorf("append fact %s: %w", f.Type, err)
 	}
-	tx.Wake(topicAppended)
+	tx.Wake(topic)
 	return nil
 }
 
@@ -99,6 +104,9 @@ func (j *Journal) Sequence(ctx context.Context, holder string) error {
 				slog.ErrorContext(ctx, "facts not sequenced", "error", err)
 			case n > 0:
 				continue
+			case err == nil && j.db.Ordered(): // only an earlier release left any
+				<-ctx.Done()
+				return ctx.Err()
 			}
 			select {
 			case <-ctx.Done():
@@ -113,31 +121,22 @@ func (j *Journal) Sequence(ctx context.Context, holder string) error {
 // sequence gives the next positions to what has been committed by now, in the
 // order of ids, and returns how many it gave.
 func (j *Journal) sequence(ctx context.Context, l lease.Lease) (n int, err error) {
-	var some int
-	if err := j.db.QueryRow(ctx, "select count(*) from (select 1 from fact where position is null limit 1) pending").Scan(&some); err != nil || some == 0 {
-		return 0, err
-	}
 	err = j.db.Write(ctx, func(tx *db.Tx) error {
+		n = 0
 		if err := l.Check(ctx, tx); err != nil {
 			return err
 		}
-		var last sql.NullInt64
-		if err := tx.QueryRow(ctx, "select max(position) from fact").Scan(&last); err != nil {
-			return err
-		}
-		rows, err := tx.Query(ctx, "select id from fact where position is null order by id limit 500")
-		ids, err := db.Collect(rows, err, func(r *sql.Rows) (id string, err error) { return id, r.Scan(&id) })
+		res, err := tx.Exec(ctx, `with next as (
+			select id, row_number() over (order by id) + (select coalesce(max(position), 0) from fact) as position from fact where position is null order by id limit 500)
+			update fact set position = next.position from next where fact.id = next.id`)
 		if err != nil {
 			return err
 		}
-		for i, id := range ids {
-			if _, err := tx.Exec(ctx, "update fact set position = ? where id = ?", last.Int64+int64(i)+1, id); err != nil {
-				return err
-			}
+		given, err := res.RowsAffected()
+		if n = int(given); n > 0 {
+			tx.Wake(topicSequenced)
 		}
-		n = len(ids)
-		tx.Wake(topicSequenced)
-		return nil
+		return err
 	})
 	return n, err
 }

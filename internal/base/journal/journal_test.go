@@ -129,3 +129,36 @@ func TestFactIsSeenAgainAfterAFailedHandler(t *testing.T) {
 		}
 	})
 }
+
+// An earlier release let the sequencer number facts on every database.
+func TestFactsWithoutAPositionGetOneWhereFactsAreNumberedAtOnce(t *testing.T) {
+	dbtest.Each(t, func(t *testing.T, d *db.DB) {
+		j := open(t, d)
+		if err := d.Write(t.Context(), func(tx *db.Tx) error {
+			for _, id := range []string{"fact_b", "fact_a"} {
+				if _, err := tx.Exec(t.Context(), "insert into fact (org, id, type, version, subject, body, at) values ('default', ?, 't', 1, ?, '{}', 0)", id, id); err != nil {
+					return err
+				}
+			}
+			return j.Append(t.Context(), tx, journal.Fact{ID: "fact_c", Type: "t", Subject: "fact_c"})
+		}); err != nil {
+			t.Fatal(err)
+		}
+		ctx, stop := context.WithCancel(t.Context())
+		defer stop()
+		go j.Sequence(ctx, "node")
+		seen := map[string]int64{}
+		_ = j.Follow(ctx, "test", func(_ context.Context, f journal.Fact) error {
+			if f.Position != int64(len(seen)+1) {
+				t.Errorf("%s has position %d after %d others", f.Subject, f.Position, len(seen))
+			}
+			if seen[f.Subject] = f.Position; len(seen) == 3 {
+				stop()
+			}
+			return nil
+		})
+		if seen["fact_a"] > seen["fact_b"] {
+			t.Errorf("positions %v are not in the order of ids", seen)
+		}
+	})
+}

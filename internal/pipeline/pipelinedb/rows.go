@@ -59,9 +59,8 @@ func scanRun(row interface{ Scan(...any) error }) (pipeline.Run, error) {
 
 func insertJob(ctx context.Context, tx *db.Tx, r *pipeline.Run, i int) error {
 	j := &r.Jobs[i]
-	_, err := tx.Exec(ctx, `insert into pipeline_job (org, id, run_id, position, key, state, reason, outputs, since, rev) values (?, ?, ?, ?, ?, ?, ?, '', ?, ?)`,
+	return tx.Later(ctx, `insert into pipeline_job (org, id, run_id, position, key, state, reason, outputs, since, rev) values (?, ?, ?, ?, ?, ?, ?, '', ?, ?)`,
 		r.Org, j.ID, r.ID, i, j.Key, j.State, j.Reason, db.Micros(j.Since), j.Rev)
-	return err
 }
 
 func saveJob(ctx context.Context, tx *db.Tx, prev, next *pipeline.Run, i int) error {
@@ -77,7 +76,7 @@ func saveJob(ctx context.Context, tx *db.Tx, prev, next *pipeline.Run, i int) er
 		}
 		outputs = string(b)
 	}
-	if _, err := tx.Exec(ctx, "update pipeline_job set state = ?, reason = ?, outputs = ?, since = ?, rev = ? where id = ?",
+	if err := tx.Later(ctx, "update pipeline_job set state = ?, reason = ?, outputs = ?, since = ?, rev = ? where id = ?",
 		j.State, j.Reason, outputs, db.Micros(j.Since), j.Rev, j.ID); err != nil {
 		return err
 	}
@@ -107,12 +106,11 @@ func saveAttempt(ctx context.Context, tx *db.Tx, r *pipeline.Run, job pipeline.J
 	if err != nil {
 		return err
 	}
-	_, err = tx.Exec(ctx, `insert into pipeline_attempt (org, job_id, run_id, number, state, reason, epoch, runner, confined, network, detail, started, finished)
+	return tx.Later(ctx, `insert into pipeline_attempt (org, job_id, run_id, number, state, reason, epoch, runner, confined, network, detail, started, finished)
 		values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 		on conflict (job_id, number) do update set state = excluded.state, reason = excluded.reason, confined = excluded.confined, network = excluded.network,
 		detail = excluded.detail, finished = excluded.finished`,
 		r.Org, job, r.ID, a.Number, a.State, a.Reason, a.Epoch, a.Runner, db.Bool(a.Confined), a.Network, string(d), db.Micros(a.Started), db.Micros(a.Finished))
-	return err
 }
 
 func loadJobs(ctx context.Context, q db.Querier, r *pipeline.Run) error {

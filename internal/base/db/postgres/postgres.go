@@ -50,11 +50,12 @@ func Open(ctx context.Context, u *url.URL) (*db.DB, error) {
 }
 
 func (e *engine) Name() string               { return "postgres" }
+func (e *engine) Ordered() bool              { return false }
 func (e *engine) Rebind(query string) string { return db.Rebind(query) }
 func (e *engine) Reader() *sql.DB            { return e.pool }
 func (e *engine) Close() error               { return e.pool.Close() }
 
-func (e *engine) Write(ctx context.Context, fn func(*sql.Tx) error) error {
+func (e *engine) Write(ctx context.Context, fn func(db.Session) error) error {
 	var err error
 	for n := range attempts {
 		if err = e.once(ctx, fn); !lostRace(err) || ctx.Err() != nil {
@@ -71,8 +72,13 @@ func (e *engine) Write(ctx context.Context, fn func(*sql.Tx) error) error {
 	return fault.Wrap(fault.Unavailable, err, "The database is too busy with competing changes. Try again.")
 }
 
-func (e *engine) once(ctx context.Context, fn func(*sql.Tx) error) (err error) {
-	tx, err := e.pool.BeginTx(ctx, &sql.TxOptions{Isolation: sql.LevelSerializable})
+func (e *engine) once(ctx context.Context, fn func(db.Session) error) (err error) {
+	conn, err := e.pool.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	tx, err := conn.BeginTx(ctx, &sql.TxOptions{Isolation: sql.LevelSerializable})
 	if err != nil {
 		return err
 	}
@@ -82,7 +88,14 @@ func (e *engine) once(ctx context.Context, fn func(*sql.Tx) error) (err error) {
 			err = fmt.Errorf("panic in transaction: %v", p)
 		}
 	}()
-	if err := fn(tx); err != nil {
+	batch := func(ctx context.Context, statements []db.Statement) error {
+		var b pgx.Batch
+		for _, s := range statements {
+			b.Queue(s.Query, s.Args...)
+		}
+		return conn.Raw(func(c any) error { return c.(*stdlib.Conn).Conn().SendBatch(ctx, &b).Close() })
+	}
+	if err := fn(db.Session{Tx: tx, Batch: batch}); err != nil {
 		return err
 	}
 	return db.WritePoint(tx.Commit)
@@ -95,9 +108,8 @@ func lostRace(err error) bool {
 	return ok && (pgErr.Code == "40001" || pgErr.Code == "40P01")
 }
 
-func (e *engine) Wake(ctx context.Context, tx *sql.Tx, topic string) error {
-	_, err := tx.ExecContext(ctx, "select pg_notify($1, $2)", channel, topic)
-	return err
+func (e *engine) Wake(topics []string) *db.Statement {
+	return &db.Statement{Query: "select pg_notify($1, topic) from unnest($2::text[]) topic", Args: []any{channel, topics}}
 }
 
 func (e *engine) Listen(ctx context.Context, deliver func(string)) error {

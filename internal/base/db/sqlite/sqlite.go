@@ -35,7 +35,7 @@ type engine struct {
 
 type request struct {
 	ctx  context.Context
-	fn   func(*sql.Tx) error
+	fn   func(db.Session) error
 	done chan error
 }
 
@@ -83,11 +83,12 @@ func start(u *url.URL) (*engine, error) {
 }
 
 func (e *engine) Name() string               { return "sqlite" }
+func (e *engine) Ordered() bool              { return true }
 func (e *engine) Rebind(query string) string { return query }
 func (e *engine) Reader() *sql.DB            { return e.read }
 
 // Wake needs nothing: one process owns the file, and DB wakes its own subscribers.
-func (e *engine) Wake(context.Context, *sql.Tx, string) error { return nil }
+func (e *engine) Wake([]string) *db.Statement { return nil }
 
 func (e *engine) Listen(ctx context.Context, _ func(string)) error { return nil }
 
@@ -102,7 +103,7 @@ func (e *engine) Close() error {
 	return errors.Join(e.read.Close(), e.write.Close())
 }
 
-func (e *engine) Write(ctx context.Context, fn func(*sql.Tx) error) error {
+func (e *engine) Write(ctx context.Context, fn func(db.Session) error) error {
 	r := request{ctx, fn, make(chan error, 1)}
 	e.mu.RLock()
 	if e.closed {
@@ -184,7 +185,7 @@ func (e *engine) commit(reqs []request) {
 	}
 }
 
-func savepoint(tx *sql.Tx, fn func(*sql.Tx) error) (err error) {
+func savepoint(tx *sql.Tx, fn func(db.Session) error) (err error) {
 	if _, err := tx.Exec("savepoint w"); err != nil {
 		return err
 	}
@@ -199,7 +200,7 @@ func savepoint(tx *sql.Tx, fn func(*sql.Tx) error) (err error) {
 			err = rerr
 		}
 	}()
-	return fn(tx)
+	return fn(db.Session{Tx: tx})
 }
 
 // explain gives the conditions that an operator can mend a sentence.

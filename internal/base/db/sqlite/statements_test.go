@@ -138,7 +138,8 @@ func TestACallerWhoGivesUpTakesNobodysWriteWithIt(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		held, release := make(chan struct{}), make(chan struct{})
 		results := make(chan error, 3)
-		queue := func(ctx context.Context, fn func(*sql.Tx) error) {
+		queue := func(ctx context.Context, run func(*sql.Tx) error) {
+			fn := func(s db.Session) error { return run(s.Tx) }
 			r := request{ctx, fn, make(chan error, 1)}
 			e.queue <- r
 			go func() { results <- <-r.done }()
