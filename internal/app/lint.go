@@ -105,6 +105,16 @@ func neighbours(root *os.Root) plan.Lookup {
 			return name, src, nil
 		},
 		Action: func(uses string) (string, error) { return uses, nil },
+		File: func(name string) ([]byte, error) {
+			if strings.Contains(name, "@") {
+				return nil, plan.ErrElsewhere
+			}
+			src, err := fs.ReadFile(root.FS(), name)
+			if err != nil {
+				return nil, fault.New(fault.NotFound, "There is no file %s.", name)
+			}
+			return src, nil
+		},
 	}
 }
 

@@ -23,3 +23,12 @@ func TestImagesOfAllJobsThatSucceededAreDependenciesOfTheRelease(t *testing.T) {
 		t.Errorf("containers = %+v", got)
 	}
 }
+
+func TestActionsOfOtherRepositoriesAreDependenciesOfTheRelease(t *testing.T) {
+	a, b := strings.Repeat("a", 40), strings.Repeat("b", 40)
+	run := pipeline.Run{Plan: pipeline.Plan{Actions: map[string]string{"o/x@v1": "o/x@" + a, "o/x@main": "o/x@" + a, "o/y/sub@v2": "o/y/sub@" + b}}}
+	got := actions(run)
+	if len(got) != 2 || got[0].URI != "git+mirror://o/x@"+a || got[1].URI != "git+mirror://o/y/sub@"+b || got[1].Digest["gitCommit"] != b || got[1].Name != "uses o/y/sub@v2" {
+		t.Errorf("actions = %+v", got)
+	}
+}

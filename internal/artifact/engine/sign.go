@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -167,7 +168,7 @@ func (e *Engine) provenance(ctx context.Context, i artifact.Intake, s artifact.S
 			materials = append(materials, provenance.Dependency{URI: m.URI + "@" + m.Digest, Digest: map[string]string{alg: hex}})
 		}
 	}
-	materials = append(materials, containers(run)...)
+	materials = append(append(materials, containers(run)...), actions(run)...)
 	return provenance.Of(provenance.Input{
 		Issuer: e.Signer.Issuer(), Repository: e.source(s), Ref: run.Ref, Revision: o.Revision, Workflow: run.Workflow, Service: o.Service, Version: o.Version,
 		RunID: string(o.RunID), JobID: string(o.JobID), Attempt: o.Attempt, Confined: o.Confined, Network: o.Network, Unenforced: o.Unenforced, OutputDigest: string(i.Stored), Materials: materials,
@@ -194,6 +195,21 @@ func containers(run pipeline.Run) (all []provenance.Dependency) {
 			}
 			all = append(all, provenance.Dependency{Name: img.Use, URI: uri, Digest: map[string]string{alg: hex}})
 		}
+	}
+	return all
+}
+
+// actions are the commits of other repositories whose actions and workflows the run was made of.
+func actions(run pipeline.Run) (all []provenance.Dependency) {
+	seen := map[string]bool{}
+	for _, uses := range slices.Sorted(maps.Keys(run.Plan.Actions)) {
+		to := run.Plan.Actions[uses]
+		name, revision, ok := strings.Cut(to, "@")
+		if !ok || seen[to] {
+			continue
+		}
+		seen[to] = true
+		all = append(all, provenance.Dependency{Name: "uses " + uses, URI: "git+mirror://" + name + "@" + revision, Digest: map[string]string{"gitCommit": revision}})
 	}
 	return all
 }

@@ -42,7 +42,7 @@ func (e *Engine) execute(ctx context.Context, r pipeline.Run, a pipeline.Action,
 	q := r.Question(a.Index)
 	j := runner.Job{Org: r.Org, RunID: r.ID, JobID: a.Job, Attempt: a.Attempt, RepositoryID: r.RepositoryID, Repository: r.Repository, Revision: r.Revision,
 		Trust: r.Trust, ChangeID: r.ChangeID, Workflow: r.Workflow, Plan: r.Plan.Jobs[a.Index], Env: r.Plan.Env, GitHub: r.GitHub, Needs: plan.LocalNeeds(q), Cancel: cancel}
-	j.Network = r.Plan.Network
+	j.Network, j.Actions = r.Plan.Network, r.Plan.Actions
 	if b := j.Plan.Build; b != nil {
 		j.Network = b.Network
 	}

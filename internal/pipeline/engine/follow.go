@@ -258,7 +258,7 @@ func (e *Engine) made(ctx context.Context, r pipeline.Run, at string, w *spec.Wo
 	}
 	ev.GitHub["workflow"], ev.GitHub["run_id"], ev.GitHub["run_attempt"] = w.Name, string(r.ID), "1"
 	r.GitHub = ev.GitHub
-	made, more := plan.Make(w, ev, e.lookup(ctx, r.RepositoryID, at))
+	made, more := plan.Make(w, ev, e.lookup(ctx, r.RepositoryID, at, r.Revision))
 	if r.Diagnostics = append(r.Diagnostics, more...); len(more) > 0 {
 		return refuse(r, content)
 	}

@@ -9,6 +9,7 @@ import (
 
 	"weir/internal/base/fault"
 	"weir/internal/pipeline"
+	"weir/internal/pipeline/plan"
 	"weir/internal/pipeline/spec"
 )
 
@@ -54,7 +55,7 @@ func (e *Engine) runnable(ctx context.Context, repositoryID, at, file string, co
 	if w == nil {
 		return fault.New(fault.Invalid, "%s cannot be read as a workflow.", file)
 	}
-	find := e.lookup(ctx, repositoryID, at)
+	find := e.lookup(ctx, repositoryID, at, at)
 	wrong := func(p spec.Pos, uses string, err error) error {
 		if fault.KindOf(err) == "" {
 			return fmt.Errorf("look for %s: %w", uses, err)
@@ -74,6 +75,11 @@ func (e *Engine) runnable(ctx context.Context, repositoryID, at, file string, co
 			if _, err := find.Action(s.Uses); err != nil {
 				return wrong(s.Pos, s.Uses, err)
 			}
+		}
+	}
+	for _, d := range plan.Check(w, find) { // and what those use in turn
+		if d.Severity == pipeline.Error {
+			return fault.New(fault.Invalid, "%s:%d:%d: %s", d.File, d.Line, d.Col, d.Message)
 		}
 	}
 	return nil

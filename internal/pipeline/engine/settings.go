@@ -71,8 +71,8 @@ func scoped(r *pipeline.Run, scope string, all map[string]string) (map[string]st
 	return out, nil
 }
 
-// lookup finds the workflows and actions that a workflow at a revision uses.
-func (e *Engine) lookup(ctx context.Context, repositoryID, at string) plan.Lookup {
+// lookup finds the workflows and actions that a workflow at a revision uses; tree is the revision that its jobs check out.
+func (e *Engine) lookup(ctx context.Context, repositoryID, at, tree string) plan.Lookup {
 	l := plan.Lookup{Workflow: func(from, uses string) (string, []byte, error) {
 		name := plan.FileName(from, uses)
 		if !strings.Contains(name, "@") {
@@ -90,6 +90,13 @@ func (e *Engine) lookup(ctx context.Context, repositoryID, at string) plan.Looku
 		src, err := e.Mirrors.ReadFile(ctx, repo, revision, file)
 		return repo + "/" + file + "@" + revision, src, err
 	}}
+	l.File = func(name string) ([]byte, error) {
+		if !strings.Contains(name, "@") {
+			return e.Repository.ReadFile(ctx, repositoryID, tree, name)
+		}
+		repo, file, revision := plan.Remote(name)
+		return e.Mirrors.ReadFile(ctx, repo, revision, file) // it was resolved, so there is a mirror
+	}
 	l.Action = func(uses string) (string, error) { return "", plan.Unmirrored(uses) }
 	if e.Mirrors != nil {
 		l.Action = func(uses string) (string, error) {

@@ -25,6 +25,9 @@ type Lookup struct {
 	Workflow func(from, uses string) (name string, source []byte, err error)
 	// Action returns what an action of another repository is resolved to: "owner/name[/path]@<sha>".
 	Action func(uses string) (string, error)
+	// File reads a file of the revision that is checked out ("folder/action.yml"), or of another repository
+	// ("owner/name/folder/action.yml@<sha>"); NotFound if there is none. Nil: what actions use is found out when they run.
+	File func(path string) ([]byte, error)
 }
 
 // ErrElsewhere is returned by a Lookup that knows that it cannot know: what is used is neither right nor wrong.
@@ -48,7 +51,7 @@ func (m *maker) resolve(w *spec.Workflow, chain []string, allowed spec.Permissio
 		allowed = w.Permissions
 	}
 	chain = append(slices.Clone(chain), w.Path)
-	at := &maker{w: w, lookup: m.lookup, plan: m.plan}
+	at := &maker{w: w, lookup: m.lookup, plan: m.plan, seen: m.seen}
 	for i := range w.Jobs {
 		j := &w.Jobs[i]
 		if j.Matrix != nil && late(j.Matrix) {
@@ -58,7 +61,7 @@ func (m *maker) resolve(w *spec.Workflow, chain []string, allowed spec.Permissio
 			m.plan.Files[w.Path] = w.Source
 		}
 		for k := range j.Steps {
-			at.action(&j.Steps[k])
+			at.action(j, &j.Steps[k])
 		}
 		if j.Use != nil && len(m.diags) == 0 {
 			mine := allowed
@@ -69,28 +72,7 @@ func (m *maker) resolve(w *spec.Workflow, chain []string, allowed spec.Permissio
 		}
 		m.diags, at.diags = append(m.diags, at.diags...), nil
 	}
-}
-
-func (m *maker) action(s *spec.Step) {
-	if !strings.Contains(s.Uses, "@") || strings.HasPrefix(s.Uses, "./") || strings.HasPrefix(s.Uses, spec.Image) {
-		return
-	}
-	if _, ok := m.plan.Actions[s.Uses]; ok {
-		return
-	}
-	err := Unmirrored(s.Uses)
-	to := ""
-	if m.lookup.Action != nil {
-		to, err = m.lookup.Action(s.Uses)
-	}
-	if err != nil {
-		m.errorf(s.Pos, "uses: %s: %s", s.Uses, said(err))
-		return
-	}
-	if m.plan.Actions == nil {
-		m.plan.Actions = map[string]string{}
-	}
-	m.plan.Actions[s.Uses] = to
+	m.seen = at.seen
 }
 
 // Unmirrored is the fault of an action or workflow whose repository has no mirror.
@@ -183,8 +165,9 @@ func (m *maker) called(j *spec.Job, chain []string, allowed spec.Permissions) {
 	if more != "" {
 		m.errorf(u.Pos, "%s asks for the permission %s, which job %s does not have. Give it under permissions: there", name, more, j.ID)
 	}
-	sub := &maker{w: m.w, plan: m.plan, lookup: m.lookup}
+	sub := &maker{w: m.w, plan: m.plan, lookup: m.lookup, seen: m.seen}
 	sub.resolve(w, chain, allowed)
+	m.seen = sub.seen
 	m.diags = append(m.diags, sub.diags...)
 }
 

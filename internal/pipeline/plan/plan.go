@@ -56,6 +56,7 @@ type maker struct {
 	prefix   string // of keys and ids
 	diags    []pipeline.Diagnostic
 	computed bool // the matrix of the group may look at needs
+	seen     int  // actions that were looked at
 }
 
 // jobs plans every job of the workflow, at most limit.

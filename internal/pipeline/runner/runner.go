@@ -24,6 +24,7 @@ type Job struct {
 	ChangeID     string
 	Workflow     string
 	Plan         pipeline.JobPlan
+	Actions      map[string]string // what actions of other repositories were resolved to in the plan
 	Env          map[string]string // of the workflow
 	GitHub       map[string]any
 	Needs        map[string]pipeline.Need

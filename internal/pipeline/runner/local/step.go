@@ -4,12 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
 	"weir/internal/base/fault"
 	"weir/internal/pipeline"
 	"weir/internal/pipeline/expr"
+	"weir/internal/pipeline/spec"
 )
 
 // frame is what the steps of one list share: those of the job, or those of a composite action.
@@ -138,6 +141,13 @@ func (j *job) perform(ctx context.Context, p *pipeline.StepPlan, fr *frame, numb
 		with, err := j.inputs(p.With, fr, c)
 		if err != nil {
 			return err
+		}
+		if fr != &j.top { // those of the workflow itself were looked at before the run
+			for _, k := range slices.Sorted(maps.Keys(with)) {
+				if why := spec.Misgiven(p.Uses, k, with[k]); why != "" {
+					return failure(fmt.Sprintf("uses: %s: %s", p.Uses, why))
+				}
+			}
 		}
 		return builtins[p.Uses](j, ctx, with, outputs)
 	}

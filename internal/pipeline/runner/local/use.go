@@ -151,6 +151,10 @@ func (j *job) composite(ctx context.Context, def *definition, fr *frame, number 
 		s := def.Runs.Steps[i].plan()
 		if name, ok := named(s.Uses); ok {
 			s.Uses = name
+		} else if to, ok := j.Actions[s.Uses]; ok {
+			s.Uses = to
+		} else if mirrored(s.Uses) { // the action came to be after the plan
+			j.log.Say("uses: %s was not known when the run was planned; what its mirror has now is used, and no provenance names it", s.Uses)
 		}
 		if s.Uses == "" && s.Shell == "" {
 			return failure(fmt.Sprintf("step %d of the action has run: without shell:, which actions must name", i+1))

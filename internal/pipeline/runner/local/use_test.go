@@ -215,3 +215,23 @@ func TestTheBiggestJobIsEndedWhenTheDiskIsNearlyFull(t *testing.T) {
 	res, log = runnertest.Attempt(t, r, &runnertest.Host{}, runnertest.Steps("sleep 20"))
 	want(t, res, log, pipeline.Failure, "the runner's disk has 1024 MiB left")
 }
+
+func TestActionsInsideOfActionsRunAtTheCommitOfThePlan(t *testing.T) {
+	planned, later := strings.Repeat("b", 40), "v2"
+	h := &runnertest.Host{
+		Files: map[string]string{"a/action.yml": "runs: {using: composite, steps: [{uses: o/leaf@v1}, {uses: o/late@v2}, {uses: actions/checkout@v4, with: {path: again, lfs: '${{ github.nothing }}'}}]}"},
+		Actions: map[string]map[string]string{
+			"o/leaf@" + planned: {"action.yml": "runs: {using: composite, steps: [{run: echo the leaf, shell: sh}]}"},
+			"o/late@" + later:   {"action.yml": "runs: {using: composite, steps: [{run: echo the late one, shell: sh}]}"},
+		}}
+	j := uses(pipeline.StepPlan{Uses: "./a"})
+	j.Actions = map[string]string{"o/leaf@v1": "o/leaf@" + planned}
+	res, log := runnertest.Attempt(t, open(t), h, j)
+	want(t, res, log, pipeline.Success, "|the leaf", "|the late one", "uses: o/late@v2 was not known when the run was planned")
+}
+
+func TestInputsThatABuiltInActionHasNotFailTheCompositeThatGivesThem(t *testing.T) {
+	h := &runnertest.Host{Files: map[string]string{"a/action.yml": "inputs: {deep: {}}\nruns: {using: composite, steps: [{uses: actions/checkout@v4, with: {submodules: '${{ inputs.deep }}'}}]}"}}
+	res, log := runnertest.Attempt(t, open(t), h, uses(pipeline.StepPlan{Uses: "./a", With: map[string]string{"deep": "recursive"}}))
+	want(t, res, log, pipeline.Failure, "uses: checkout: its input submodules: recursive is not supported by Weir")
+}
