@@ -21,7 +21,7 @@ func fromDockerfile(b *pipeline.Build, s artifact.Spec) error {
 	}
 	dir := b.Env["WEIR_PATH"]
 	b.Before = []pipeline.StepPlan{{Name: "Build " + s.Service, Uses: "build-image", With: map[string]string{
-		"context": path.Join(dir, folder), "dockerfile": path.Join(dir, file), "target": s.Target, "output": b.Output}}}
+		"context": path.Join(dir, folder), "dockerfile": path.Join(dir, file), "target": s.Target, "output": b.Output, "created": b.Env["SOURCE_DATE_EPOCH"]}}}
 	b.Env = nil
 	return nil
 }

@@ -14,13 +14,17 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"weir/internal/base/confine"
+	"weir/internal/base/fault"
+	"weir/internal/base/oci"
 	"weir/internal/pipeline"
 )
 
@@ -37,6 +41,7 @@ type imageBuild struct {
 	store      string // keeps layers for the next build of the repository; no other job sees it
 	out        string // folder of this build alone
 	bases      *bases
+	source     time.Time // of the revision; zero leaves all times at the beginning of time
 }
 
 // buildImage makes an image from a Dockerfile and leaves it as an image layout, a tar. The commands of the Dockerfile run in a
@@ -49,6 +54,9 @@ func (j *job) buildImage(ctx context.Context, with, _ map[string]string) error {
 	b := imageBuild{j: j, context: filepath.Join(j.dir, filepath.FromSlash(at)), sees: filepath.Join(j.dir, "workspace"), target: with["target"], bases: &bases{seen: map[string]string{}}}
 	if b.dockerfile, err = below("workspace", with["dockerfile"]); err != nil {
 		return err
+	}
+	if n, err := strconv.ParseInt(with["created"], 10, 64); err == nil && n > 0 {
+		b.source = time.Unix(n, 0).UTC()
 	}
 	f, err := j.open(b.dockerfile)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -82,8 +90,37 @@ func (j *job) buildImage(ctx context.Context, with, _ map[string]string) error {
 	if err != nil {
 		return err
 	}
+	image, err := b.dated()
+	if err != nil {
+		return err
+	}
 	j.materials = append(j.materials, b.bases.list()...)
-	return j.place(filepath.Join(b.out, "image.tar"), with["output"])
+	return j.place(image, with["output"])
+}
+
+// dated gives the image the time of its revision. Builders write the beginning of time, so that layers which they keep fit every revision.
+func (b imageBuild) dated() (string, error) {
+	file := filepath.Join(b.out, "image.tar")
+	if b.source.IsZero() {
+		return file, nil
+	}
+	in, err := os.Open(file)
+	if err != nil {
+		return "", fmt.Errorf("open image: %w", err)
+	}
+	defer in.Close()
+	out, err := os.OpenFile(filepath.Join(b.out, "dated.tar"), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return "", fmt.Errorf("date image: %w", err)
+	}
+	err = errors.Join(oci.Date(in, out, b.out, b.source), out.Close())
+	if fault.KindOf(err) != "" {
+		return "", failure(fault.Sentence(err))
+	}
+	if err != nil {
+		return "", fmt.Errorf("date image: %w", err)
+	}
+	return out.Name(), nil
 }
 
 // place moves a file that no step could touch to where the release job hands it over from.
@@ -202,6 +239,9 @@ func (b imageBuild) buildah(ctx context.Context, tool, dockerfile string) error 
 	}
 	if strings.Contains(dockerfile, "WEIR_REGISTRY") {
 		argv = append(argv, "--build-arg", "WEIR_REGISTRY="+b.host())
+	}
+	if strings.Contains(dockerfile, "SOURCE_DATE_EPOCH") {
+		argv = append(argv, "--build-arg", "SOURCE_DATE_EPOCH="+strconv.FormatInt(max(b.source.Unix(), 0), 10))
 	}
 	if err := b.tool(ctx, box, append(argv, b.context), env, "the Dockerfile was not built"); err != nil {
 		return err

@@ -48,7 +48,7 @@ func main() {
 func imageJob(id string) runner.Job {
 	j := runnertest.Steps()
 	b := pipeline.Build{Job: "release-shop", Service: "shop", ServiceID: "service_1", Version: "1.0.0", Output: ".weir/out/shop",
-		Before: []pipeline.StepPlan{{Name: "Build shop", Uses: "build-image", With: map[string]string{"context": "svc", "dockerfile": "svc/Dockerfile", "output": ".weir/out/shop"}}}}
+		Before: []pipeline.StepPlan{{Name: "Build shop", Uses: "build-image", With: map[string]string{"context": "svc", "dockerfile": "svc/Dockerfile", "output": ".weir/out/shop", "created": "1764000000"}}}}
 	j.JobID, j.Plan = pipeline.JobID(id), pipeline.ReleaseJob(b, nil)
 	j.Trust = pipeline.Landed
 	return j
@@ -90,6 +90,9 @@ func TestADockerfileBecomesTheSameImageWhereverItIsBuilt(t *testing.T) {
 			if strings.Contains(log, "it ran as") {
 				t.Error("a step whose layer is kept ran again")
 			}
+		}
+		if !bytes.Contains(h.Outputs["shop"], []byte(`"created":"2025-11-24T16:00:00Z"`)) {
+			t.Error("the image has not the time of its revision")
 		}
 		if !bytes.Equal(blobs(t, first), blobs(t, h.Outputs["shop"])) {
 			t.Errorf("build %d gave other blobs:\n%s\nthan the first:\n%s", n, blobs(t, h.Outputs["shop"]), blobs(t, first))
