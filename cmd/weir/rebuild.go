@@ -73,6 +73,7 @@ The revision comes from a clone, the current folder if --dir names no other.`,
 	f.StringVar(&o.Dir, "dir", ".", "a clone that has the revision")
 	f.StringVar(&o.Network, "network", "egress", "what the build may reach: egress or none")
 	f.BoolVar(&o.Unconfined, "unconfined", false, "build without confinement")
+	f.StringVar(&o.BuildKit, "buildkit", "", "BuildKit daemon that builds Dockerfiles, as the server's runner.buildkit; buildah on this machine if absent")
 	if err := c.MarkFlagRequired("compare"); err != nil {
 		panic(err) // the flag is there
 	}

@@ -50,6 +50,7 @@ type Rebuild struct {
 	Token      string
 	Network    string
 	Unconfined bool
+	BuildKit   string // address of the daemon that builds Dockerfiles, "" for buildah
 }
 
 // Rebuilt is what came out.
@@ -141,7 +142,7 @@ func (o Rebuild) release(ctx context.Context, tree *worktree, data string, b pip
 	if support := confine.Probe(); !support.OK && !o.Unconfined {
 		return nil, fault.New(fault.Unavailable, "This machine cannot confine jobs: %s\nRun them without protection with --unconfined.", strings.Join(support.Missing, "; "))
 	}
-	r, err := local.New(local.Config{Data: data, Network: confine.Network(o.Network), Unconfined: o.Unconfined, Least: 64 << 20})
+	r, err := local.New(local.Config{Data: data, Network: confine.Network(o.Network), Unconfined: o.Unconfined, BuildKit: o.BuildKit, Least: 64 << 20})
 	if err != nil {
 		return nil, err
 	}
