@@ -50,6 +50,7 @@ type Registry struct {
 	limits Limits
 	key    []byte // of upload ids
 	ledger artifact.Ledger
+	held   held
 }
 
 // Record has every deletion written down.
@@ -73,7 +74,7 @@ func New(d *db.DB, blobs blob.Store, l Limits) *Registry {
 	if l.Manifest == 0 {
 		l.Manifest = 4 << 20
 	}
-	return &Registry{rows: artifactdb.Registry{DB: d}, db: d, blobs: blobs, limits: l, key: uploadKey(l.Key)}
+	return &Registry{rows: artifactdb.Registry{DB: d}, db: d, blobs: blobs, limits: l, key: uploadKey(l.Key), held: held{began: time.Now()}}
 }
 
 // MaxManifest is the largest manifest that may be put.
@@ -272,6 +273,7 @@ func (r *Registry) discard(ctx context.Context, stored blob.Digest) {
 // nothing has needed for an hour. It returns how many blobs it removed. Only
 // one replica sweeps at a time; the caller holds a lease.
 func (r *Registry) Sweep(ctx context.Context, now time.Time) (removed int, err error) {
+	r.held.forget(now.Add(-uploadLife))
 	stale, err := r.rows.StaleUploads(ctx, now.Add(-24*time.Hour), 1000)
 	if err != nil {
 		return 0, err

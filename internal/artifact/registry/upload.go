@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"bytes"
 	"context"
 	"crypto/hmac"
 	"crypto/rand"
@@ -70,7 +71,8 @@ func (r *Registry) Upload(ctx context.Context, repository, id string) (artifact.
 
 // Append adds a piece at offset, which must be where the upload ends (-1 means
 // there). Each piece is a blob of its own, so it is durable when Append returns
-// and any replica may take the next one.
+// and any replica may take the next one; only a small first piece may be held in
+// memory where there are no other replicas.
 func (r *Registry) Append(ctx context.Context, repository, id string, offset int64, body io.Reader) (artifact.Upload, error) {
 	u, err := r.Upload(ctx, repository, id)
 	if err != nil {
@@ -92,7 +94,10 @@ func (r *Registry) Append(ctx context.Context, repository, id string, offset int
 	if took.size == 0 {
 		return u, nil
 	}
-	next := u
+	next := artifact.Upload{ID: id, Repository: repository, Size: u.Size + took.size, Updated: time.Now()}
+	if r.hold(u, took) {
+		return next, nil
+	}
 	err = r.db.Write(ctx, func(tx *db.Tx) error {
 		now, err := r.upload(ctx, tx, repository, id)
 		if err != nil {
@@ -102,11 +107,13 @@ func (r *Registry) Append(ctx context.Context, repository, id string, offset int
 			u = now
 			return outOfOrder(now, u.Size)
 		}
-		next = artifact.Upload{ID: id, Repository: repository, Size: u.Size + took.size, Updated: time.Now()}
 		if u.Size == 0 {
-			if err := r.rows.AddUpload(ctx, tx, u); err != nil {
-				return err
-			}
+			err = r.rows.AddUpload(ctx, tx, u)
+		} else {
+			err = r.spill(ctx, tx, u)
+		}
+		if err != nil {
+			return err
 		}
 		if err := r.keep(ctx, tx, took); err != nil {
 			return err
@@ -116,6 +123,7 @@ func (r *Registry) Append(ctx context.Context, repository, id string, offset int
 	if err != nil {
 		return u, err
 	}
+	r.held.drop(id)
 	if took.head != nil {
 		return next, nil // its bytes came with the row
 	}
@@ -130,6 +138,12 @@ func (r *Registry) Finish(ctx context.Context, repository, id, digest string) (a
 	}
 	u, err := r.Upload(ctx, repository, id)
 	if err != nil {
+		return artifact.Descriptor{}, err
+	}
+	if b, ok := r.held.get(repository, id); ok {
+		return r.finishHeld(ctx, u, b, digest)
+	}
+	if err := r.lostPiece(u, digest); err != nil {
 		return artifact.Descriptor{}, err
 	}
 	chunks, err := r.rows.Chunks(ctx, r.db, id)
@@ -151,6 +165,22 @@ func (r *Registry) Finish(ctx context.Context, repository, id, digest string) (a
 	return r.add(ctx, repository, b, t, id)
 }
 
+// finishHeld is Finish for an upload of one piece, which is held.
+func (r *Registry) finishHeld(ctx context.Context, u artifact.Upload, piece []byte, digest string) (artifact.Descriptor, error) {
+	t, got, err := r.hashed(ctx, bytes.NewReader(piece), digest)
+	if err == nil && got != digest {
+		err = errors.Join(mismatch(digest, got), r.Cancel(ctx, u.Repository, u.ID))
+	}
+	if err != nil {
+		return artifact.Descriptor{}, err
+	}
+	d, err := r.add(ctx, u.Repository, artifactdb.Blob{Digest: digest, Stored: t.stored, Size: t.size}, t, u.ID)
+	if err == nil {
+		r.held.drop(u.ID)
+	}
+	return d, err
+}
+
 // join copies chunks into one blob and checks its digest.
 func (r *Registry) join(ctx context.Context, chunks []artifactdb.Chunk, digest string) (taken, error) {
 	pieces := &pieceReader{ctx: ctx, blobs: r.blobs, rest: chunks}
@@ -168,15 +198,22 @@ func (r *Registry) join(ctx context.Context, chunks []artifactdb.Chunk, digest s
 
 // Cancel forgets an upload.
 func (r *Registry) Cancel(ctx context.Context, repository, id string) error {
-	return r.db.Write(ctx, func(tx *db.Tx) error {
+	err := r.db.Write(ctx, func(tx *db.Tx) error {
 		if _, err := r.upload(ctx, tx, repository, id); err != nil {
 			return err
 		}
 		return r.rows.EndUpload(ctx, tx, repository, id, "", time.Now())
 	})
+	if err == nil {
+		r.held.drop(id)
+	}
+	return err
 }
 
 func (r *Registry) upload(ctx context.Context, q db.Querier, repository, id string) (artifact.Upload, error) {
+	if b, ok := r.held.get(repository, id); ok {
+		return artifact.Upload{ID: id, Repository: repository, Size: int64(len(b)), Updated: time.Now()}, nil
+	}
 	u, found, err := r.rows.Upload(ctx, q, repository, id)
 	if err == nil && !found {
 		if began, ok := r.given(repository, id); ok {

@@ -27,7 +27,8 @@ import (
 type Engine interface {
 	// Name is "sqlite" or "postgres".
 	Name() string
-	// Ordered says that one transaction writes at a time: what it numbers in order becomes visible in that order.
+	// Ordered says that one process owns the database and one transaction writes at a time: what it numbers in order becomes visible
+	// in that order.
 	Ordered() bool
 	// Rebind turns `?` placeholders into the engine's own.
 	Rebind(query string) string
@@ -97,7 +98,8 @@ func (d *DB) Close() error {
 // Engine returns "sqlite" or "postgres", for messages.
 func (d *DB) Engine() string { return d.engine.Name() }
 
-// Ordered reports whether one transaction writes at a time, so that numbers which it gives in order become visible in that order.
+// Ordered reports whether one process owns the database and one transaction writes at a time, so that numbers which it gives in order
+// become visible in that order.
 func (d *DB) Ordered() bool { return d.engine.Ordered() }
 
 // Querier is what a read sees.
