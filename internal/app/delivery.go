@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
@@ -42,8 +43,39 @@ func (s *System) openDelivery(ctx context.Context) error {
 	s.control = control.Service{Store: samples}
 	s.host = target(s.Config.Host.Dir)
 	s.add(deployengine.New(deployengine.Config{DB: s.db, Journal: s.journal, Store: s.deployRows, Service: s.deploy,
-		Targets: map[string]deploy.Target{"local": s.host}, Judge: controlengine.New(samples), Holder: s.data.holder(), Topics: []string{approval.Topic}, Attest: s.attest, Copy: copies{s}.promoted}))
+		Targets: map[string]deploy.Target{"local": s.host}, Judge: controlengine.New(samples), Holder: s.data.holder(), Topics: []string{approval.Topic}, Attest: s.attest, Decided: s.decided, Copy: copies{s}.promoted}))
 	return nil
+}
+
+// runningImages lists what runs in any environment, as repository@digest.
+func (s *System) runningImages(ctx context.Context) (all []string, err error) {
+	envs, err := s.deployRows.Environments(ctx, "default")
+	for _, e := range envs {
+		for _, r := range e.Ran {
+			if image := r.Spec.Image + "@" + r.Spec.Digest; r.Spec.ReleaseID == e.Current && !slices.Contains(all, image) {
+				all = append(all, image)
+			}
+		}
+	}
+	return all, err
+}
+
+// decided is a decision as it is signed.
+func (s *System) decided(ctx context.Context, id string) (any, error) {
+	d, err := s.policy.Decision(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	type rule struct {
+		Rule    string `json:"rule"`
+		Allow   bool   `json:"allow"`
+		Message string `json:"message"`
+	}
+	rules := []rule{}
+	for _, r := range d.Rules {
+		rules = append(rules, rule{r.Rule, r.Allow, r.Message})
+	}
+	return map[string]any{"decision_id": d.ID, "action": d.Action, "environment": d.Scope, "allow": d.Allow, "input_digest": d.InputDigest, "time": d.Time.UTC(), "rules": rules}, nil
 }
 
 // attest signs a statement about an image and pushes it beside the image.

@@ -310,7 +310,7 @@ func (s *System) openArtifact(ctx context.Context) error {
 		return err
 	}
 	s.add(&artifactengine.Engine{DB: s.db, Store: s.artifactRows(), Bytes: bytes, Images: s.registry, Signer: s.evidence, Catalog: specs{s.catalog},
-		Source: commits{s.source, s.git}, Runs: runs{s.pipeline}, Checks: checks{s.source}, Gate: admission{s}, Copies: copies{s}, Dir: "", ModuleCaches: s.moduleCaches, Sweep: s.registry.Sweep, Holder: s.data.holder()})
+		Source: commits{s.source, s.git}, Runs: runs{s.pipeline}, Checks: checks{s.source}, Gate: admission{s}, Copies: copies{s}, Scan: s.artifact.Scan, Dir: "", ModuleCaches: s.moduleCaches, Sweep: s.registry.Sweep, Holder: s.data.holder()})
 	s.artifact.Lies(s.copyRows())
 	s.add(&artifactengine.CopyKeeper{DB: s.db, Rows: s.copyRows(), Copies: copies{s}, Holder: s.data.holder()})
 	index := &componentdb.Index{DB: s.db, Journal: s.journal, Components: s.artifact.Components, Holder: s.data.holder()}
@@ -318,6 +318,6 @@ func (s *System) openArtifact(ctx context.Context) error {
 	s.artifact.Watch(&vulndb.Store{DB: s.db, Now: time.Now, Ledger: func(ctx context.Context, tx *db.Tx, e artifact.Entry) error {
 		return s.append(ctx, tx, e.Actor, e.Action, e.Subject, e.Data)
 	}, Announce: s.journal.Append})
-	s.add(index)
+	s.add(index, &artifactengine.Rescan{DB: s.db, Journal: s.journal, Scan: s.artifact.Scan, Signer: s.evidence, Attach: s.artifact.Attach, Running: s.runningImages, Holder: s.data.holder()})
 	return nil
 }

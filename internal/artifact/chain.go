@@ -17,7 +17,7 @@ import (
 // Link is one step of the way from a commit to production, and whether its
 // signature holds now. A link without evidence has State Absent.
 type Link struct {
-	Kind      string // commit, review, build, tests, sbom, signature, admission, rollout; statement is any other
+	Kind      string // commit, review, build, tests, sbom, scan, signature, admission, decision, rollout; statement is any other
 	State     LinkState
 	Says      string // what the evidence says, or why it does not hold
 	Signer    string
@@ -56,13 +56,13 @@ func (s *Service) Chain(_ context.Context, d Details, trust evidence.TrustedRoot
 	}
 	for kind, says := range map[string]string{
 		"commit": "No landing of this commit is signed.", "review": "Nobody reviewed it, or the rules did not ask.", "build": "There is no provenance.",
-		"tests": "There are no test results.", "sbom": "There is no SBOM.", "signature": "It is not signed.", "admission": "No admission is signed.",
+		"tests": "There are no test results.", "sbom": "There is no SBOM.", "scan": "It was not compared with published vulnerabilities when it was admitted.", "signature": "It is not signed.", "admission": "No admission is signed.",
 	} {
 		if !found[kind] {
 			links = append(links, Link{Kind: kind, State: Absent, Says: says, Index: -1})
 		}
 	}
-	order := []string{"commit", "review", "build", "tests", "sbom", "signature", "admission", "rollout", "statement"}
+	order := []string{"commit", "review", "build", "tests", "sbom", "scan", "signature", "admission", "decision", "rollout", "statement"}
 	slices.SortStableFunc(links, func(a, b Link) int {
 		return cmp.Or(cmp.Compare(slices.Index(order, a.Kind), slices.Index(order, b.Kind)), cmp.Compare(a.Index, b.Index))
 	})
@@ -156,6 +156,26 @@ func link(e evidence.Evidence) Link {
 		l.Kind, l.Says = "sbom", fmt.Sprintf("Lists %d components", len(p.Components))
 	case evidence.SPDX:
 		l.Kind, l.Says = "sbom", "Lists the same components in SPDX's words"
+	case evidence.Scan:
+		var p ScanPredicate
+		if !read(&p) {
+			break
+		}
+		l.Kind, l.Says = "scan", p.Says()
+	case evidence.Decision:
+		var p struct {
+			ID          string `json:"decision_id"`
+			Action      string `json:"action"`
+			Environment string `json:"environment"`
+			Allow       bool   `json:"allow"`
+		}
+		if !read(&p) {
+			break
+		}
+		l.Kind, l.Of, l.Place, l.Says = "decision", p.ID, p.Environment, "Policy let it into "+p.Environment
+		if !p.Allow {
+			l.Says = "Policy did not let it into " + p.Environment
+		}
 	case evidence.CosignSignature:
 		l.Kind, l.Says = "signature", "By the workflow that built it, with the certificate authority "+e.KeyID[:min(len(e.KeyID), 15)]
 	case evidence.Summary:

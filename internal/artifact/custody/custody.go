@@ -30,6 +30,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 
+	"weir/internal/artifact"
 	"weir/internal/artifact/provenance"
 	"weir/internal/base/fault"
 	"weir/internal/guard/evidence"
@@ -385,10 +386,63 @@ func (v *verifier) revision() error {
 		}
 		v.link(k.called, k.says, got)
 	}
-	if err := v.admission(); err != nil {
+	for _, step := range []func() error{v.scan, v.admission, v.decisions, v.rollouts} {
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// scan tells of the newest scan for vulnerabilities that holds. What is known now
+// may be more.
+func (v *verifier) scan() error {
+	if len(v.bundles[evidence.Scan]) == 0 {
+		return nil
+	}
+	var last evidence.Verified
+	var why error
+	for _, raw := range v.bundles[evidence.Scan] {
+		got, err := evidence.Verify(raw, v.trust, evidence.Want{PredicateType: evidence.Scan, SubjectDigest: v.report.Digest, Identity: v.trust.Issuer + "/control-plane"})
+		if err != nil {
+			why = err
+		} else if got.SignedAt.After(last.SignedAt) {
+			last = got
+		}
+	}
+	if last.SignedAt.IsZero() {
+		return fault.Wrap(fault.KindOf(why), why, "the scan of %s does not hold: %s", v.ref, fault.Sentence(why))
+	}
+	var p artifact.ScanPredicate
+	if err := last.Decode(&p); err != nil {
 		return err
 	}
-	return v.rollouts()
+	v.link("scan", p.Says(), last)
+	return nil
+}
+
+// decisions tells which environments policy let it into.
+func (v *verifier) decisions() error {
+	for _, raw := range v.bundles[evidence.Decision] {
+		got, err := evidence.Verify(raw, v.trust, evidence.Want{PredicateType: evidence.Decision, SubjectDigest: v.report.Digest, Identity: v.trust.Issuer + "/control-plane"})
+		if err != nil {
+			return fault.Wrap(fault.KindOf(err), err, "the evidence of a decision about %s does not hold: %s", v.ref, fault.Sentence(err))
+		}
+		var d struct {
+			ID          string `json:"decision_id"`
+			Environment string `json:"environment"`
+			Allow       bool   `json:"allow"`
+		}
+		if err := got.Decode(&d); err != nil {
+			return err
+		}
+		word := "let it into"
+		if !d.Allow {
+			word = "kept it out of"
+		}
+		v.link("decision", fmt.Sprintf("policy %s %s by the decision %s", word, d.Environment, d.ID), got)
+	}
+	return nil
 }
 
 // admission checks that policy admitted the image, if it says so.

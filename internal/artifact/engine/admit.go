@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"weir/internal/artifact"
@@ -38,6 +39,13 @@ func (e *Engine) judge(ctx context.Context, i artifact.Intake) (outcome, error) 
 
 // tag signs the admission, and gives the image its release tag, and the revision its tag in git.
 func (e *Engine) tag(ctx context.Context, i artifact.Intake) (outcome, error) {
+	scan, err := e.scanned(ctx, i)
+	if err != nil {
+		return outcome{}, err
+	}
+	if scan != nil {
+		i.Progress.Evidence = append(slices.Clone(i.Progress.Evidence), *scan)
+	}
 	if err := e.summarise(ctx, i); err != nil {
 		return outcome{}, err
 	}

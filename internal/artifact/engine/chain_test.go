@@ -352,6 +352,7 @@ func TestStockCosignAcceptsTheChain(t *testing.T) {
 	}
 	w := newWorld(t, dbtest.SQLite(t))
 	w.review(t)
+	w.findings = found("CVE-2026-1")
 	if w.evidence.ImageKey, err = evidence.OpenImageKey(t.TempDir(), "file"); err != nil {
 		t.Fatal(err)
 	}
@@ -378,6 +379,9 @@ func TestStockCosignAcceptsTheChain(t *testing.T) {
 	}
 	if out, err := run(image, root, evidencetest.Issuer+"/control-plane", "verify-attestation", "--type="+evidence.Summary); err != nil {
 		t.Errorf("cosign on the admission: %v\n%s", err, out)
+	}
+	if out, err := run(image, root, evidencetest.Issuer+"/control-plane", "verify-attestation", "--type=vuln"); err != nil {
+		t.Errorf("cosign on the scan: %v\n%s", err, out)
 	}
 	if out, err := run(image, root, "https://weir.test/other", "verify"); err == nil {
 		t.Errorf("cosign accepted another identity\n%s", out)

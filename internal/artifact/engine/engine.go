@@ -19,6 +19,7 @@ import (
 	"weir/internal/base/db"
 	"weir/internal/base/fault"
 	"weir/internal/base/lease"
+	"weir/internal/guard/evidence"
 )
 
 // patience is how long policy is asked again before an intake is rejected.
@@ -40,6 +41,8 @@ type Engine struct {
 	Dir     string          // for temporary files; "" means the system's
 	// ModuleCaches are the Go module caches of a repository's jobs; nil is none.
 	ModuleCaches func(repositoryID string) []string
+	// Scan compares what an SBOM lists with published vulnerabilities; nil compares nothing.
+	Scan func(ctx context.Context, sbom evidence.Evidence) (artifact.Findings, error)
 	// Sweep removes bytes that nothing needs; nil does nothing.
 	Sweep func(ctx context.Context, now time.Time) (removed int, err error)
 	// Holder names this replica.

@@ -40,6 +40,7 @@ type world struct {
 	blocks   []artifact.Block
 	spec     artifact.Spec
 	entries  []string
+	findings artifact.Findings // what a scan finds
 }
 
 func (w *world) Specs(context.Context, string, string) ([]artifact.Spec, error) {
@@ -90,7 +91,8 @@ func newWorld(t *testing.T, d *db.DB) *world {
 	})
 	allow := func(context.Context, string, string) error { return nil }
 	w.service = artifact.NewService(store, blobs, w.images, w.evidence, allow)
-	w.engine = &engine.Engine{DB: d, Store: store, Bytes: blobs, Images: w.images, Signer: w.evidence, Catalog: w, Source: w, Runs: w, Checks: w, Gate: w, Dir: t.TempDir()}
+	scan := func(context.Context, evidence.Evidence) (artifact.Findings, error) { return w.findings, nil }
+	w.engine = &engine.Engine{Scan: scan, DB: d, Store: store, Bytes: blobs, Images: w.images, Signer: w.evidence, Catalog: w, Source: w, Runs: w, Checks: w, Gate: w, Dir: t.TempDir()}
 	return w
 }
 

@@ -11,22 +11,40 @@ import (
 	"weir/internal/guard/evidence"
 )
 
-// attest signs how a rollout ended: a statement about the image, that travels
-// with it. A fact that comes again signs nothing twice, because the rollout is
-// the statement's key.
+// attest signs how a rollout ended, and by which decision a release was let into
+// an environment: statements about the image, that travel with it. A fact that
+// comes again signs nothing twice, because the rollout or the decision is the
+// statement's key.
 func (e *Engine) attest(ctx context.Context, f journal.Fact) error {
-	if f.Type != deploy.FactRolloutFinished {
+	st := evidence.Statement{Org: f.Org}
+	switch f.Type {
+	case deploy.FactRolloutFinished:
+		var r deploy.RolloutFact
+		if err := json.Unmarshal(f.Body, &r); err != nil || r.Digest == "" {
+			slog.ErrorContext(ctx, "fact not understood", "fact", f.ID, "type", f.Type, "error", err)
+			return nil
+		}
+		st.Key, st.PredicateType, st.Predicate, st.Subjects = string(r.RolloutID), evidence.Rollout, r, []evidence.Subject{evidence.SHA256(r.Service, r.Digest)}
+	case deploy.FactPromotionAllowed:
+		var r deploy.ReleaseFact
+		if err := json.Unmarshal(f.Body, &r); err != nil || r.Digest == "" || r.DecisionID == "" || e.Decided == nil {
+			return nil
+		}
+		decision, err := e.Decided(ctx, r.DecisionID)
+		if fault.Is(err, fault.NotFound) {
+			slog.WarnContext(ctx, "decision not attested", "decision", r.DecisionID, "error", err)
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		st.Key, st.PredicateType, st.Predicate, st.Subjects = r.DecisionID, evidence.Decision, decision, []evidence.Subject{evidence.SHA256(r.Service, r.Digest)}
+	default:
 		return nil
 	}
-	var r deploy.RolloutFact
-	if err := json.Unmarshal(f.Body, &r); err != nil || r.Digest == "" {
-		slog.ErrorContext(ctx, "fact not understood", "fact", f.ID, "type", f.Type, "error", err)
-		return nil
-	}
-	err := e.Attest(ctx, evidence.Statement{Org: f.Org, Key: string(r.RolloutID), PredicateType: evidence.Rollout,
-		Subjects: []evidence.Subject{evidence.SHA256(r.Service, r.Digest)}, Predicate: r})
+	err := e.Attest(ctx, st)
 	if fault.Is(err, fault.NotFound) { // the image is gone; there is nothing to keep it beside
-		slog.WarnContext(ctx, "rollout not attested", "rollout", r.RolloutID, "error", err)
+		slog.WarnContext(ctx, "image not attested", "predicate", st.PredicateType, "key", st.Key, "error", err)
 		return nil
 	}
 	return err

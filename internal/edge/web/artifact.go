@@ -19,7 +19,7 @@ func (l ChainLink) class() string {
 }
 
 func (l ChainLink) icon() string {
-	if i, ok := map[string]string{"commit": "commit", "review": "review", "build": "terminal", "tests": "check", "sbom": "layers", "signature": "sign", "admission": "policy", "rollout": "rollout"}[l.Kind]; ok {
+	if i, ok := map[string]string{"commit": "commit", "review": "review", "build": "terminal", "tests": "check", "sbom": "layers", "scan": "search", "decision": "policy", "signature": "sign", "admission": "policy", "rollout": "rollout"}[l.Kind]; ok {
 		return i
 	}
 	return "shield"
@@ -50,7 +50,7 @@ func (a Artifact) standing() Status {
 		return Status{"bad", "The chain does not hold"}
 	}
 	for _, l := range a.Chain {
-		if l.Index < 0 && l.Kind != "review" && l.Kind != "commit" {
+		if l.Index < 0 && l.Kind != "review" && l.Kind != "commit" && l.Kind != "scan" {
 			return Status{"warn", "A link is missing"}
 		}
 	}

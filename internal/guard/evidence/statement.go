@@ -9,7 +9,7 @@ import (
 	"weir/internal/base/fault"
 )
 
-// Predicate types that Weir signs. The first five are read by stock tools.
+// Predicate types that Weir signs. Those that are not Weir's own are read by stock tools.
 const (
 	CosignSignature = "https://sigstore.dev/cosign/sign/v1"
 	Provenance      = "https://slsa.dev/provenance/v1"
@@ -17,6 +17,8 @@ const (
 	SPDX            = "https://spdx.dev/Document"
 	Summary         = "https://slsa.dev/verification_summary/v1"
 	TestResult      = "https://in-toto.io/attestation/test-result/v0.1"
+	Scan            = "https://cosign.sigstore.dev/attestation/vuln/v1"
+	Decision        = "https://weir.dev/decision/v1"
 	Review          = "https://weir.dev/review/v1"
 	Landed          = "https://weir.dev/landed/v1"
 	CheckResult     = "https://weir.dev/check/v1"

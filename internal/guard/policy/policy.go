@@ -96,6 +96,7 @@ type Decision struct {
 	ID          string       `json:"id"`
 	Action      string       `json:"action"`
 	Subject     string       `json:"subject"`
+	Scope       string       `json:"scope,omitempty"` // environment, if any
 	Allow       bool         `json:"allow"`
 	InputDigest string       `json:"input_digest"`
 	Rules       []RuleResult `json:"rules"`
@@ -188,7 +189,7 @@ func (p *Policy) Decide(ctx context.Context, in Input) (Decision, error) {
 		return Decision{}, fmt.Errorf("policy input: %w", err)
 	}
 	sum := sha256.Sum256(body)
-	d := Decision{ID: id.New("decision"), Action: in.Action, Subject: in.Subject, Allow: allow, InputDigest: "sha256:" + hex.EncodeToString(sum[:]), Rules: results, Time: in.Time}
+	d := Decision{ID: id.New("decision"), Action: in.Action, Subject: in.Subject, Scope: scope(in.Facts), Allow: allow, InputDigest: "sha256:" + hex.EncodeToString(sum[:]), Rules: results, Time: in.Time}
 	rules, err := json.Marshal(d.Rules)
 	if err != nil {
 		return Decision{}, err
@@ -236,7 +237,7 @@ func sameRules(a, b []RuleResult) bool {
 }
 
 func newest(ctx context.Context, q db.Querier, action, subject, scope string) (Decision, error) {
-	row := q.QueryRow(ctx, "select id, action, subject, allow, input_digest, rules, at from decision where action = ? and subject = ? and scope = ? order by at desc, id desc limit 1", action, subject, scope)
+	row := q.QueryRow(ctx, "select id, action, subject, scope, allow, input_digest, rules, at from decision where action = ? and subject = ? and scope = ? order by at desc, id desc limit 1", action, subject, scope)
 	return scan(row)
 }
 
@@ -247,7 +248,7 @@ func scan(r interface{ Scan(...any) error }) (Decision, error) {
 		rules string
 		at    int64
 	)
-	if err := r.Scan(&d.ID, &d.Action, &d.Subject, &allow, &d.InputDigest, &rules, &at); err != nil {
+	if err := r.Scan(&d.ID, &d.Action, &d.Subject, &d.Scope, &allow, &d.InputDigest, &rules, &at); err != nil {
 		return d, err
 	}
 	d.Allow, d.Time = allow != 0, db.Time(at)
@@ -256,8 +257,17 @@ func scan(r interface{ Scan(...any) error }) (Decision, error) {
 
 // Decisions returns what was decided about a subject, newest first.
 func (p *Policy) Decisions(ctx context.Context, subject string) ([]Decision, error) {
-	rows, err := p.db.Query(ctx, "select id, action, subject, allow, input_digest, rules, at from decision where subject = ? order by at desc, id desc limit 200", subject)
+	rows, err := p.db.Query(ctx, "select id, action, subject, scope, allow, input_digest, rules, at from decision where subject = ? order by at desc, id desc limit 200", subject)
 	return db.Collect(rows, err, func(r *sql.Rows) (Decision, error) { return scan(r) })
+}
+
+// Decision returns one by its id.
+func (p *Policy) Decision(ctx context.Context, id string) (Decision, error) {
+	d, err := scan(p.db.QueryRow(ctx, "select id, action, subject, scope, allow, input_digest, rules, at from decision where id = ?", id))
+	if errors.Is(err, sql.ErrNoRows) {
+		return d, fault.New(fault.NotFound, "There is no decision %s.", id)
+	}
+	return d, err
 }
 
 // Replay decides a stored decision again, from its stored input, with the
@@ -266,11 +276,7 @@ func (p *Policy) Replay(ctx context.Context, decisionID string) (was, now Decisi
 	if err := identity.Check(ctx, "evidence.read", "default"); err != nil {
 		return was, now, err
 	}
-	was, err = scan(p.db.QueryRow(ctx, "select id, action, subject, allow, input_digest, rules, at from decision where id = ?", decisionID))
-	if errors.Is(err, sql.ErrNoRows) {
-		return was, now, fault.New(fault.NotFound, "There is no decision %s.", decisionID)
-	}
-	if err != nil {
+	if was, err = p.Decision(ctx, decisionID); err != nil {
 		return was, now, err
 	}
 	var body string

@@ -344,26 +344,32 @@ func (d *Data) made(ctx context.Context, a artifact.Artifact, v *web.Artifact) e
 	return nil
 }
 
+// repeats tells kinds of links of which only the last is shown.
+func repeats(kind string) bool { return kind == "rollout" || kind == "scan" }
+
 // chainOf shows the links of a chain: each that there is one of, every review,
-// and of each environment the last rollout.
+// the last scan, and of each environment the last rollout.
 func chainOf(chain []artifact.Link) []web.ChainLink {
 	last := map[string]int64{}
 	for _, l := range chain {
-		if l.Kind == "rollout" {
-			last[l.Place] = max(last[l.Place], l.Index)
+		if repeats(l.Kind) {
+			last[l.Kind+l.Place] = max(last[l.Kind+l.Place], l.Index)
 		}
 	}
-	titles := map[string]string{"commit": "Commit", "review": "Review", "build": "Build", "tests": "Tests", "sbom": "SBOM", "signature": "Signature", "admission": "Admission"}
+	titles := map[string]string{"commit": "Commit", "review": "Review", "build": "Build", "tests": "Tests", "sbom": "SBOM", "scan": "Scan", "signature": "Signature", "admission": "Admission"}
 	var out []web.ChainLink
 	for _, l := range chain {
 		if l.Kind == "statement" { // no step of the way; it stands among the signatures
 			continue
 		}
 		w := web.ChainLink{Kind: l.Kind, Title: titles[l.Kind], Says: l.Says, Signer: l.Signer, State: linkStatus(l), Verified: l.State == artifact.Verified, Index: l.Index}
+		if repeats(l.Kind) && l.Index >= 0 && l.Index != last[l.Kind+l.Place] {
+			continue
+		}
+		if l.Kind == "decision" { // its rollout stands beside it, and tells more
+			continue
+		}
 		if l.Kind == "rollout" {
-			if l.Index != last[l.Place] {
-				continue
-			}
 			w.Title = strings.ToUpper(l.Place[:min(1, len(l.Place))]) + l.Place[min(1, len(l.Place)):]
 			if l.State == artifact.Verified && l.Outcome != "completed" {
 				w.State = web.Status{Kind: "warn", Word: strings.ReplaceAll(l.Outcome, "_", " ")}
