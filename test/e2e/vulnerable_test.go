@@ -77,6 +77,18 @@ func TestWhatIsTooVulnerableGoesNoFurther(t *testing.T) {
 		t.Errorf("the ledger does not know that production is exposed: %s", out)
 	}
 	w.serves("production", "1.0.0")
+
+	// What was found travels with the image, and so does what policy decided.
+	root := filepath.Join(w.dir, "root.json")
+	w.must(os.WriteFile(root, []byte(ok("author", "audit", "trusted-root")), 0o600))
+	image := w.listen + "/tiny@" + first.Digest
+	becomes("the new scan to be signed", "1 critical", "verify", image, "--trusted-root", root)
+	becomes("the decision to be signed", "policy let it into production", "verify", image, "--trusted-root", root)
+	archive := filepath.Join(w.dir, "tiny.tar")
+	ok("author", "evidence", "tiny", "1.0.0", "--output", archive)
+	if out := ok("author", "evidence", "verify", archive, "--trusted-root", root); !strings.Contains(out, "1 critical") {
+		t.Errorf("the archive does not tell of the scan: %s", out)
+	}
 	w.commit("fix: second", map[string]string{"main.go": strings.Replace(tinyMain, "FLAVOUR", "second", 1)})
 	c := w.propose("second")
 	w.must(w.review("reviewer", c.Change.ID, "approve"))

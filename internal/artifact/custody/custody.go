@@ -406,7 +406,7 @@ func (v *verifier) scan() error {
 		got, err := evidence.Verify(raw, v.trust, evidence.Want{PredicateType: evidence.Scan, SubjectDigest: v.report.Digest, Identity: v.trust.Issuer + "/control-plane"})
 		if err != nil {
 			why = err
-		} else if got.SignedAt.After(last.SignedAt) {
+		} else if last.SignedAt.IsZero() || got.Index > last.Index { // timestamps are of whole seconds
 			last = got
 		}
 	}
