@@ -140,3 +140,17 @@ func TestAdvisoriesAboutTheSameAreOneFindingWithTheWorstKnownSeverity(t *testing
 		t.Errorf("compared %d, not %d, of %+v", f.Compared, f.Uncompared, f.Ecosystems)
 	}
 }
+
+func TestPackagesOfADistributionAreComparedByTheirSource(t *testing.T) {
+	advisories := known{{ID: "DSA-1", Aliases: []string{"CVE-2026-3"}, Severity: vuln.High, Affected: []vuln.Affected{{Ecosystem: "Debian:12", Package: "openssl", Spans: []vuln.Span{{Introduced: "0", Fixed: "3.0.15-1~deb12u2"}}}}}}
+	s := &Service{advisories: advisories}
+	libssl := Component{Kind: "library", Name: "libssl3", Version: "3.0.15-1~deb12u1", PURL: "pkg:deb/debian/libssl3@3.0.15-1~deb12u1?arch=amd64&distro=debian-12&upstream=openssl"}
+	other := Component{Kind: "library", Name: "libssl3", Version: "3.0.15-1~deb12u1", PURL: "pkg:deb/debian/libssl3@3.0.15-1~deb12u1?arch=amd64&distro=debian-13&upstream=openssl"}
+	f, err := s.scan(t.Context(), []Component{libssl, other})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(f.List) != 1 || f.List[0].Component != "libssl3" || f.List[0].Fixed != "3.0.15-1~deb12u2" || f.Compared != 1 || f.Uncompared != 1 || len(f.Ecosystems) != 2 {
+		t.Errorf("scan = %+v", f)
+	}
+}

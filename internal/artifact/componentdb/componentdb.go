@@ -17,6 +17,7 @@ import (
 	"weir/internal/base/fault"
 	"weir/internal/base/journal"
 	"weir/internal/base/lease"
+	"weir/internal/check/vuln"
 	"weir/internal/guard/identity"
 )
 
@@ -85,9 +86,13 @@ func (x *Index) handle(ctx context.Context, f journal.Fact) error {
 func (x *Index) add(ctx context.Context, a artifact.Artifact, list []artifact.Component) error {
 	return x.DB.Write(ctx, func(tx *db.Tx) error {
 		for _, c := range list {
-			if _, err := tx.Exec(ctx, `insert into component (org, artifact_id, kind, name, version, folded, purl, service_id, service, tag, digest, at)
-				values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) on conflict do nothing`,
-				a.Org, string(a.ID), c.Kind, c.Name, c.Version, strings.ToLower(c.Name), c.PURL, a.ServiceID, a.Service, a.Tag, a.Digest, db.Micros(a.Created)); err != nil {
+			source := ""
+			if _, name, _, ok := vuln.Package(c.PURL); ok && !strings.EqualFold(name, c.Name) {
+				source = strings.ToLower(name)
+			}
+			if _, err := tx.Exec(ctx, `insert into component (org, artifact_id, kind, name, version, folded, source, purl, service_id, service, tag, digest, at)
+				values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) on conflict do nothing`,
+				a.Org, string(a.ID), c.Kind, c.Name, c.Version, strings.ToLower(c.Name), source, c.PURL, a.ServiceID, a.Service, a.Tag, a.Digest, db.Micros(a.Created)); err != nil {
 				return err
 			}
 		}
@@ -101,13 +106,14 @@ func (x *Index) Find(ctx context.Context, q artifact.ComponentQuery) ([]artifact
 		q.Limit = 1000
 	}
 	query, name := "select kind, name, version, purl, artifact_id, service, tag, digest, at from component where org = ? and ", strings.ToLower(q.Name)
+	args := []any{"default"}
 	if q.Whole {
-		query += "folded = ?"
+		query, args = query+"(folded = ? or source = ?)", append(args, name)
 	} else {
 		query += "folded like ? escape '!'"
 		name = "%" + strings.NewReplacer("!", "!!", "%", "!%", "_", "!_").Replace(name) + "%"
 	}
-	args := []any{"default", name}
+	args = append(args, name)
 	if q.Version != "" {
 		query, args = query+" and version = ?", append(args, q.Version)
 	}

@@ -70,6 +70,7 @@ func TestArtifactsAreFoundByWhatTheyContain(t *testing.T) {
 			"artifact_22":  {{Kind: "library", Name: "golang.org/x/net", Version: "v0.47.0"}},
 			"artifact_333": append(many, artifact.Component{Kind: "library", Name: "golang.org/x/net", Version: "v0.47.0"}),
 			"artifact_4":   nil,
+			"artifact_55":  {{Kind: "library", Name: "libssl3", Version: "3.0.15-1", PURL: "pkg:deb/debian/libssl3@3.0.15-1?distro=debian-12&upstream=openssl"}},
 		})
 		find := func(q artifact.ComponentQuery) string {
 			t.Helper()
@@ -99,6 +100,9 @@ func TestArtifactsAreFoundByWhatTheyContain(t *testing.T) {
 		}
 		if got := find(artifact.ComponentQuery{Name: "GitHub.com/a/b_c", Whole: true}); got != "artifact_1 v1" {
 			t.Errorf("a whole name finds %q", got)
+		}
+		if got := find(artifact.ComponentQuery{Name: "openssl", Whole: true}); got != "artifact_55 3.0.15-1" {
+			t.Errorf("the source package that advisories name finds %q", got)
 		}
 		if got := find(artifact.ComponentQuery{Name: "%"}); got != "" {
 			t.Errorf("a percent sign finds %q", got)

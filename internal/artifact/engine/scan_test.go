@@ -87,7 +87,9 @@ func TestAnImportSignsAgainWhatItChanged(t *testing.T) {
 	w.findings = found()
 	a := w.released(t)
 	again := engine.Rescan{Scan: func(context.Context, evidence.Evidence) (artifact.Findings, error) { return w.findings, nil }, Signer: w.evidence, Attach: w.service.Attach,
-		Running: func(context.Context) ([]string, error) { return []string{"gone@sha256:" + strings.Repeat("0", 64), a.Image()}, nil }}
+		Running: func(context.Context) ([]string, error) {
+			return []string{"gone@sha256:" + strings.Repeat("0", 64), a.Image()}, nil
+		}}
 	imported := func(id string) int {
 		t.Helper()
 		f := artifact.AdvisoriesImported("sha256:1", "all.zip", nil, 10, time.Now())

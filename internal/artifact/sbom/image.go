@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"maps"
+	neturl "net/url"
 	"os"
 	"path"
 	"slices"
@@ -77,6 +78,7 @@ type finding struct {
 // pkg is an installed package.
 type pkg struct {
 	kind, name, version, arch string // kind is that of its package URL
+	source                    string // package that it was built from, as NAME or NAME@VERSION, if that is called otherwise
 	licence                   string
 	hash                      cdx.Hash
 	sum                       string // of a Go module
@@ -276,11 +278,18 @@ func packageURL(p pkg, distro string) string {
 			id = map[string]string{"deb": "debian", "apk": "alpine"}[p.kind]
 		}
 		url := fmt.Sprintf("pkg:%s/%s/%s@%s", p.kind, id, name, escape(p.version))
+		var q []string
 		if p.arch != "" {
-			url += "?arch=" + p.arch
-			if distro != "" {
-				url += "&distro=" + distro
-			}
+			q = append(q, "arch="+p.arch)
+		}
+		if distro != "" {
+			q = append(q, "distro="+distro)
+		}
+		if p.source != "" {
+			q = append(q, "upstream="+neturl.QueryEscape(p.source))
+		}
+		if len(q) > 0 {
+			url += "?" + strings.Join(q, "&")
 		}
 		return url
 	}

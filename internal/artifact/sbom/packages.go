@@ -92,9 +92,25 @@ func dpkg(_ string, b []byte) finding {
 		if m["Package"] == "" || m["Version"] == "" || status != "" && !strings.HasSuffix(status, " installed") || !simple.MatchString(m["Package"]) {
 			return
 		}
-		f.packages = append(f.packages, pkg{kind: "deb", name: m["Package"], version: m["Version"], arch: word(m["Architecture"])})
+		f.packages = append(f.packages, pkg{kind: "deb", name: m["Package"], version: m["Version"], arch: word(m["Architecture"]), source: debSource(m)})
 	})
 	return f
+}
+
+// debSource is the source package that a package says that it was built from, if
+// it has another name or version: advisories are about source packages.
+func debSource(m map[string]string) string {
+	name, version, _ := strings.Cut(m["Source"], " ")
+	version = strings.Trim(version, " ()")
+	switch {
+	case name == "" || !simple.MatchString(name):
+		return ""
+	case version != "" && version != m["Version"] && simple.MatchString(version):
+		return name + "@" + version
+	case name != m["Package"]:
+		return name
+	}
+	return ""
 }
 
 // copyright reads the licences of Debian's machine-readable copyright files.
@@ -120,6 +136,9 @@ func apk(_ string, b []byte) finding {
 			return
 		}
 		p := pkg{kind: "apk", name: m["P"], version: m["V"], arch: word(m["A"]), licence: m["L"]}
+		if m["o"] != m["P"] {
+			p.source = word(m["o"])
+		}
 		if sum, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(m["C"], "Q1")); err == nil && len(sum) == 20 {
 			p.hash = cdx.Hash{Algorithm: cdx.HashAlgoSHA1, Value: hex.EncodeToString(sum)}
 		}

@@ -64,6 +64,21 @@ func TestLicenceOfAModuleIsReadOnlyFromTheArchiveThatWasBuilt(t *testing.T) {
 	}
 }
 
+func TestPackagesOfADistributionNameTheirSource(t *testing.T) {
+	for want, f := range map[string]finding{
+		"pkg:deb/debian/libssl3@3.0.15-1~deb12u1?arch=amd64&distro=debian-12&upstream=openssl":          dpkg("", []byte("Package: libssl3\nStatus: install ok installed\nArchitecture: amd64\nSource: openssl\nVersion: 3.0.15-1~deb12u1\n")),
+		"pkg:deb/debian/libgcc-s1@12.2.0-14+b1?arch=amd64&distro=debian-12&upstream=gcc-12%4012.2.0-14": dpkg("", []byte("Package: libgcc-s1\nStatus: install ok installed\nArchitecture: amd64\nSource: gcc-12 (12.2.0-14)\nVersion: 12.2.0-14+b1\n")),
+		"pkg:deb/debian/curl@7.88.1-10?distro=debian-12":                                                dpkg("", []byte("Package: curl\nStatus: install ok installed\nSource: curl\nVersion: 7.88.1-10\n")),
+		"pkg:deb/debian/a@1?distro=debian-12":                                                           dpkg("", []byte("Package: a\nSource: b&distro=x\nVersion: 1\n")),
+		"pkg:apk/debian/libcrypto3@3.3.2-r0?arch=x86_64&distro=debian-12&upstream=openssl":              apk("", []byte("P:libcrypto3\nV:3.3.2-r0\nA:x86_64\no:openssl\n")),
+		"pkg:apk/debian/musl@1.2.5-r0?arch=x86_64&distro=debian-12":                                     apk("", []byte("P:musl\nV:1.2.5-r0\nA:x86_64\no:musl\n")),
+	} {
+		if len(f.packages) != 1 || packageURL(f.packages[0], "debian-12") != want {
+			t.Errorf("%+v; want %s", f, want)
+		}
+	}
+}
+
 func TestBothFormatsSayTheSame(t *testing.T) {
 	b := New()
 	raw := b.Archive(b.Image("amd64", []string{"/x"}, Tar(

@@ -16,7 +16,6 @@ import (
 	cvss30 "github.com/pandatix/go-cvss/30"
 	cvss31 "github.com/pandatix/go-cvss/31"
 	cvss40 "github.com/pandatix/go-cvss/40"
-	"golang.org/x/mod/semver"
 
 	"weir/internal/base/fault"
 )
@@ -62,7 +61,7 @@ type Affected struct {
 	Opaque    bool     `json:"opaque,omitempty"`   // has ranges in an order that is not known here
 }
 
-// Span is a range of semantic versions: from Introduced on ("0" is from the
+// Span is a range of versions in the order of their ecosystem: from Introduced on ("0" is from the
 // first), before Fixed or up to Last; both empty means that there is no end yet.
 type Span struct {
 	Introduced string `json:"introduced"`
@@ -120,11 +119,21 @@ func Parse(raw []byte) (Advisory, error) {
 	for _, x := range w.Affected {
 		ratings = append(ratings, x.Severity...)
 		f := Affected{Ecosystem: x.Package.Ecosystem, Package: x.Package.Name, Versions: x.Versions}
+		order := orderOf(f.Ecosystem)
 		for _, r := range x.Ranges {
-			switch {
-			case r.Type == "SEMVER" || r.Type == "ECOSYSTEM" && semantic(f.Ecosystem):
-				f.Spans = append(f.Spans, spans(r.Events)...)
-			case r.Type == "ECOSYSTEM":
+			if r.Type != "SEMVER" && r.Type != "ECOSYSTEM" {
+				continue // of commits
+			}
+			by := order
+			if by == nil && r.Type == "SEMVER" {
+				by = orderOf("")
+			}
+			if by == nil {
+				f.Opaque = true
+				continue
+			}
+			found, ok := spans(r.Events, by)
+			if f.Spans = append(f.Spans, found...); !ok {
 				f.Opaque = true
 			}
 		}
@@ -152,27 +161,25 @@ func firstLine(s string) string {
 	return line[:min(len(line), 300)]
 }
 
-// semantic tells ecosystems whose versions are semantic ones.
-func semantic(ecosystem string) bool {
-	switch name, _, _ := strings.Cut(ecosystem, ":"); name {
-	case "Go", "npm", "crates.io", "Hex", "Pub", "SwiftURL", "GitHub Actions":
-		return true
-	}
-	return false
-}
-
-// spans puts events in the order of versions and pairs them.
-func spans(events []map[string]string) (out []Span) {
+// spans puts events in the order of versions and pairs them. ok is false if one
+// is no version of that order.
+func spans(events []map[string]string, order func(a, b string) (int, bool)) (out []Span, ok bool) {
 	type event struct{ kind, version string }
+	rank := map[string]int{"introduced": 0, "fixed": 1, "last_affected": 2}
 	var all []event
 	for _, e := range events {
 		for kind, version := range e {
+			if _, known := rank[kind]; !known {
+				continue // a limit is about branches
+			}
+			if _, valid := order(version, version); !valid && version != "0" {
+				return nil, false
+			}
 			all = append(all, event{kind, version})
 		}
 	}
-	rank := map[string]int{"introduced": 0, "fixed": 1, "last_affected": 2}
 	slices.SortStableFunc(all, func(a, b event) int {
-		return cmp.Or(compare(a.version, b.version), cmp.Compare(rank[a.kind], rank[b.kind]))
+		return cmp.Or(after(order, a.version, b.version), cmp.Compare(rank[a.kind], rank[b.kind]))
 	})
 	open := -1
 	for _, e := range all {
@@ -185,7 +192,21 @@ func spans(events []map[string]string) (out []Span) {
 			out[open].Last, open = e.version, -1
 		}
 	}
-	return out
+	return out, true
+}
+
+// after compares two versions of which each is known to be one. "0" is before all.
+func after(order func(a, b string) (int, bool), a, b string) int {
+	switch {
+	case a == b:
+		return 0
+	case a == "0":
+		return -1
+	case b == "0":
+		return 1
+	}
+	n, _ := order(a, b)
+	return n
 }
 
 func score(ratings []rating) (best float64) {
@@ -242,15 +263,16 @@ func (a Affected) Affects(version string) (affected bool, fixed string, known bo
 	if slices.Contains(a.Versions, version) || slices.Contains(a.Versions, strings.TrimPrefix(version, "v")) {
 		affected, known = true, true
 	}
-	if !valid(version) {
+	order := orderOf(a.Ecosystem)
+	if order == nil {
+		return affected, "", known || len(a.Spans) == 0 && !a.Opaque
+	}
+	if _, ok := order(version, version); !ok {
 		return affected, "", known || len(a.Spans) == 0 && !a.Opaque
 	}
 	for _, s := range a.Spans {
 		known = true
-		if s.Introduced != "0" && compare(version, s.Introduced) < 0 {
-			continue
-		}
-		if s.Fixed != "" && compare(version, s.Fixed) >= 0 || s.Last != "" && compare(version, s.Last) > 0 {
+		if after(order, version, s.Introduced) < 0 || s.Fixed != "" && after(order, version, s.Fixed) >= 0 || s.Last != "" && after(order, version, s.Last) > 0 {
 			continue
 		}
 		affected = true
@@ -259,55 +281,4 @@ func (a Affected) Affects(version string) (affected bool, fixed string, known bo
 		}
 	}
 	return affected, fixed, known || !a.Opaque
-}
-
-func canonical(v string) string { return "v" + strings.TrimPrefix(v, "v") }
-
-func valid(v string) bool { return semver.IsValid(canonical(v)) }
-
-func compare(a, b string) int {
-	switch {
-	case a == b:
-		return 0
-	case a == "0":
-		return -1
-	case b == "0":
-		return 1
-	}
-	return semver.Compare(canonical(a), canonical(b))
-}
-
-// Package tells the ecosystem, name and version of a package URL
-// (github.com/package-url/purl-spec). ok is false where there is no OSV name for it.
-func Package(purl string) (ecosystem, name, version string, ok bool) {
-	rest, found := strings.CutPrefix(purl, "pkg:")
-	if !found {
-		return "", "", "", false
-	}
-	rest, _, _ = strings.Cut(rest, "#")
-	rest, _, _ = strings.Cut(rest, "?")
-	kind, rest, found := strings.Cut(rest, "/")
-	if !found {
-		return "", "", "", false
-	}
-	if at := strings.LastIndex(rest, "@"); at > 0 {
-		rest, version = rest[:at], rest[at+1:]
-	}
-	var err error
-	if name, err = url.PathUnescape(rest); err != nil {
-		return "", "", "", false
-	}
-	if version, err = url.PathUnescape(version); err != nil {
-		return "", "", "", false
-	}
-	ecosystem, ok = map[string]string{"golang": "Go", "npm": "npm", "cargo": "crates.io", "pypi": "PyPI", "maven": "Maven", "gem": "RubyGems", "nuget": "NuGet", "composer": "Packagist"}[kind]
-	switch {
-	case ecosystem == "Go" && (name == "std" || name == "stdlib"):
-		name, version = "stdlib", strings.TrimPrefix(version, "go")
-	case ecosystem == "Maven":
-		name = strings.Replace(name, "/", ":", 1)
-	case ecosystem == "PyPI":
-		name = strings.ToLower(strings.NewReplacer("_", "-", ".", "-").Replace(name))
-	}
-	return ecosystem, name, version, ok && name != ""
 }

@@ -47,7 +47,14 @@ func TestAnAdvisoryIsReadWithItsScoreAndItsSpans(t *testing.T) {
 	if affected, _, known := a.Affected[1].Affects("1:2-3"); !affected || !known {
 		t.Error("a version that is named is not found")
 	}
-	if _, _, known := a.Affected[1].Affects("1:2-4"); known {
+	if affected, _, known := a.Affected[1].Affects("1:2-4"); !affected || !known {
+		t.Error("a version inside a range of Debian's is not found")
+	}
+	plan9, err := vuln.Parse([]byte(strings.ReplaceAll(advisory, "Debian:12", "Plan 9:4")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, known := plan9.Affected[1].Affects("1:2-4"); known {
 		t.Error("a version of an order that is not known was compared")
 	}
 }
@@ -83,12 +90,22 @@ func TestPackageURLsGetTheirNamesInOSV(t *testing.T) {
 		"pkg:maven/org.slf4j/slf4j-api@2.0.1?type=jar": "Maven org.slf4j:slf4j-api 2.0.1",
 		"pkg:pypi/My_Lib@1.0":                          "PyPI my-lib 1.0",
 		"pkg:golang/github.com/a/b@v1.0.0#sub":         "Go github.com/a/b v1.0.0",
+		"pkg:pypi/zope.interface@5.0":                  "PyPI zope-interface 5.0",
+		"pkg:deb/debian/libssl3@3.0.15-1~deb12u1?arch=amd64&distro=debian-12&upstream=openssl": "Debian:12 openssl 3.0.15-1~deb12u1",
+		"pkg:deb/debian/libgcc-s1@12.2.0-14?distro=debian-12&upstream=gcc-12%4012.2.0-14%2Bb1": "Debian:12 gcc-12 12.2.0-14+b1",
+		"pkg:deb/ubuntu/curl@7.81.0-1?distro=ubuntu-22.04":                                     "Ubuntu:22.04:LTS curl 7.81.0-1",
+		"pkg:deb/ubuntu/curl@8.9.1-2?distro=ubuntu-24.10":                                      "Ubuntu:24.10 curl 8.9.1-2",
+		"pkg:apk/alpine/libcrypto3@3.3.2-r0?arch=x86_64&distro=alpine-3.20.1&upstream=openssl": "Alpine:v3.20 openssl 3.3.2-r0",
+		"pkg:apk/wolfi/curl@8.9.1-r0?distro=wolfi-20230201":                                    "Wolfi curl 8.9.1-r0",
+		"pkg:gem/rack@3.1.0":                  "RubyGems rack 3.1.0",
+		"pkg:nuget/Newtonsoft.Json@13.0.1":    "NuGet Newtonsoft.Json 13.0.1",
+		"pkg:composer/symfony/console@v6.4.1": "Packagist symfony/console v6.4.1",
 	} {
 		if e, n, v, ok := vuln.Package(purl); !ok || e+" "+n+" "+v != want {
 			t.Errorf("%s is %s %s %s, %v; want %s", purl, e, n, v, ok, want)
 		}
 	}
-	for _, purl := range []string{"", "pkg:golang", "pkg:deb/debian/curl@1", "golang/x", "pkg:npm/%zz"} {
+	for _, purl := range []string{"", "pkg:golang", "pkg:deb/debian/curl@1", "golang/x", "pkg:npm/%zz", "pkg:deb/debian/curl@1?distro=debian", "pkg:deb/debian/curl@1?distro=ubuntu-22.04", "pkg:deb/debian/curl@1?distro=%zz", "pkg:apk/alpine/a@1?distro=alpine-3", "pkg:generic/openssl@3"} {
 		if _, _, _, ok := vuln.Package(purl); ok {
 			t.Errorf("%q has a name", purl)
 		}
