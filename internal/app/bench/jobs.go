@@ -254,6 +254,7 @@ func memory(ctx context.Context, weir string, t *table) error {
 		}
 		if i == 0 {
 			first = rss
+			t.add("rss_after_1000_jobs_mb", rss, "MB", 0)
 		}
 		if i == 9 {
 			t.add("rss_after_10000_jobs_mb", rss, "MB", first)

@@ -102,7 +102,7 @@ func (j *Journal) Sequence(ctx context.Context, holder string) error {
 				return err
 			case err != nil && ctx.Err() == nil:
 				slog.ErrorContext(ctx, "facts not sequenced", "error", err)
-			case n > 0:
+			case n == page:
 				continue
 			case err == nil && j.db.Ordered(): // only an earlier release left any
 				<-ctx.Done()
@@ -118,6 +118,9 @@ func (j *Journal) Sequence(ctx context.Context, holder string) error {
 	})
 }
 
+// page is how many facts get their positions at a time.
+const page = 500
+
 // sequence gives the next positions to what has been committed by now, in the
 // order of ids, and returns how many it gave.
 func (j *Journal) sequence(ctx context.Context, l lease.Lease) (n int, err error) {
@@ -127,8 +130,8 @@ func (j *Journal) sequence(ctx context.Context, l lease.Lease) (n int, err error
 			return err
 		}
 		res, err := tx.Exec(ctx, `with next as (
-			select id, row_number() over (order by id) + (select coalesce(max(position), 0) from fact) as position from fact where position is null order by id limit 500)
-			update fact set position = next.position from next where fact.id = next.id`)
+			select id, row_number() over (order by id) + (select coalesce(max(position), 0) from fact) as position from fact where position is null order by id limit ?)
+			update fact set position = next.position from next where fact.id = next.id`, page)
 		if err != nil {
 			return err
 		}
@@ -191,7 +194,7 @@ func (j *Journal) Follow(ctx context.Context, name string, handle func(context.C
 
 const (
 	// storeAfter and storeFacts bound how much a follower handles again after a crash.
-	storeAfter = 100 * time.Millisecond
+	storeAfter = 500 * time.Millisecond
 	storeFacts = 200
 )
 

@@ -189,7 +189,7 @@ func (s *Store) List(ctx context.Context, kind Kind, repositoryID string) ([]Ite
 	if err := s.may(ctx, kind, "read"); err != nil {
 		return nil, err
 	}
-	items, err := s.rows(ctx, kind, repositoryID)
+	items, err := s.rows(ctx, kind, repositoryID, repositoryID)
 	for i := range items {
 		if kind == Secret {
 			items[i].Value = ""
@@ -198,13 +198,14 @@ func (s *Store) List(ctx context.Context, kind Kind, repositoryID string) ([]Ite
 	return items, err
 }
 
-func (s *Store) rows(ctx context.Context, kind Kind, repositoryID string) ([]Item, error) {
-	rows, err := s.db.Query(ctx, `select environment, name, value, version, by_name, at from secret
-		where org = 'default' and kind = ? and repository_id = ? order by name, environment`, kind, repositoryID)
+// rows are those of one or two repositories.
+func (s *Store) rows(ctx context.Context, kind Kind, repositoryID, another string) ([]Item, error) {
+	rows, err := s.db.Query(ctx, `select repository_id, environment, name, value, version, by_name, at from secret
+		where org = 'default' and kind = ? and repository_id in (?, ?) order by name, environment`, kind, repositoryID, another)
 	return db.Collect(rows, err, func(r *sql.Rows) (Item, error) {
-		i := Item{Kind: kind, Place: Place{RepositoryID: repositoryID}}
+		i := Item{Kind: kind}
 		var at int64
-		err := r.Scan(&i.Environment, &i.Name, &i.Value, &i.Version, &i.By, &at)
+		err := r.Scan(&i.RepositoryID, &i.Environment, &i.Name, &i.Value, &i.Version, &i.By, &at)
 		i.Time = db.Time(at)
 		return i, err
 	})
@@ -214,29 +215,30 @@ func (s *Store) rows(ctx context.Context, kind Kind, repositoryID string) ([]Ite
 // repository, the repository, the environment everywhere, everywhere. It asks nobody: the engine that runs jobs is its caller.
 func (s *Store) Values(ctx context.Context, kind Kind, repositoryID, environment string) (map[string]string, error) {
 	out, rank := map[string]string{}, map[string]int{}
-	for near, repository := range []string{"", repositoryID} {
-		items, err := s.rows(ctx, kind, repository)
-		if err != nil {
-			return nil, err
+	items, err := s.rows(ctx, kind, "", repositoryID)
+	if err != nil {
+		return nil, err
+	}
+	for _, i := range items {
+		if i.Environment != "" && !strings.EqualFold(i.Environment, environment) {
+			continue
 		}
-		for _, i := range items {
-			if i.Environment != "" && !strings.EqualFold(i.Environment, environment) {
-				continue
-			}
-			n := 1 + 2*near
-			if i.Environment != "" {
-				n++
-			}
-			if n < rank[i.Name] {
-				continue
-			}
-			if kind == Secret {
-				if i.Value, err = s.open(i); err != nil {
-					return nil, err
-				}
-			}
-			out[i.Name], rank[i.Name] = i.Value, n
+		n := 1
+		if i.RepositoryID != "" {
+			n += 2
 		}
+		if i.Environment != "" {
+			n++
+		}
+		if n < rank[i.Name] {
+			continue
+		}
+		if kind == Secret {
+			if i.Value, err = s.open(i); err != nil {
+				return nil, err
+			}
+		}
+		out[i.Name], rank[i.Name] = i.Value, n
 	}
 	return out, nil
 }

@@ -28,6 +28,9 @@ func (e *Engine) report(ctx context.Context, f journal.Fact) error {
 	}
 	switch f.Type {
 	case pipeline.FactRunCreated, pipeline.FactJobStarted, pipeline.FactJobFinished:
+	case pipeline.FactRunFinished:
+		delete(e.told, b.RunID) // its last job was told of before
+		return nil
 	default:
 		return nil
 	}
@@ -36,7 +39,9 @@ func (e *Engine) report(ctx context.Context, f journal.Fact) error {
 		return err
 	}
 	for _, c := range Checks(k.run, b.JobName) {
-		if last, ok := k.last[c.Name]; ok && last.State == c.State && last.Summary == c.Summary && last.JobID == c.JobID {
+		// Of a matrix that is under way, another job runs every moment; which one it is matters once it has ended.
+		open := c.State == "pending" || c.State == "running"
+		if last, ok := k.last[c.Name]; ok && last.State == c.State && last.Summary == c.Summary && (last.JobID == c.JobID || open) {
 			continue
 		}
 		if err := e.Checks.Report(ctx, c); err != nil {

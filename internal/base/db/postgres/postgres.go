@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -17,6 +18,7 @@ import (
 
 	"weir/internal/base/db"
 	"weir/internal/base/fault"
+	"weir/internal/base/id"
 )
 
 const (
@@ -28,6 +30,7 @@ const (
 type engine struct {
 	pool *sql.DB
 	cfg  *pgx.ConnConfig
+	name string // of this replica, before the topics that it wakes
 }
 
 // Open connects to the database that u names: postgres://user:password@host:5432/weir.
@@ -46,7 +49,7 @@ func Open(ctx context.Context, u *url.URL) (*db.DB, error) {
 		pool.Close()
 		return nil, fault.Wrap(fault.Unavailable, err, "The database %s does not answer as that user. Check that PostgreSQL runs there and that user, password and database name are right.", u.Redacted())
 	}
-	return db.New(&engine{pool: pool, cfg: cfg}), nil
+	return db.New(&engine{pool: pool, cfg: cfg, name: id.New("replica")}), nil
 }
 
 func (e *engine) Name() string               { return "postgres" }
@@ -109,7 +112,7 @@ func lostRace(err error) bool {
 }
 
 func (e *engine) Wake(topics []string) *db.Statement {
-	return &db.Statement{Query: "select pg_notify($1, topic) from unnest($2::text[]) topic", Args: []any{channel, topics}}
+	return &db.Statement{Query: "select pg_notify($1, $2 || ' ' || topic) from unnest($3::text[]) topic", Args: []any{channel, e.name, topics}}
 }
 
 func (e *engine) Listen(ctx context.Context, deliver func(string)) error {
@@ -126,7 +129,9 @@ func (e *engine) Listen(ctx context.Context, deliver func(string)) error {
 		if err != nil {
 			return err
 		}
-		deliver(n.Payload)
+		if from, topic, ok := strings.Cut(n.Payload, " "); ok && from != e.name {
+			deliver(topic)
+		}
 	}
 }
 
