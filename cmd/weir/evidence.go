@@ -80,6 +80,7 @@ weir evidence verify, on any machine.`,
 	f.StringVar(&root, "trusted-root", "trusted_root.json", "file with the keys to trust")
 	f.StringVar(&o.Repository, "repository", "", "source repository that the image must come from")
 	f.StringVar(&o.Ref, "ref", "", "ref that the image must be built from, such as refs/heads/main")
+	f.BoolVar(&o.Built, "built", false, "refuse an image that was built elsewhere and submitted")
 	f.BoolVar(&o.Confined, "confined", false, "refuse a build that was not confined")
 	c.AddCommand(verify)
 	return c
@@ -101,10 +102,18 @@ func imageOf(cmd *cobra.Command, cl *client.Client, service, version string) (st
 
 func printChain(w io.Writer, rep app.Chain) {
 	for _, l := range rep.Links {
-		fmt.Fprintf(w, "ok  %-12s %s\n", l.Name, l.Says)
+		says := l.Says
+		if l.Basis != "" {
+			says = l.Basis + ": " + says
+		}
+		fmt.Fprintf(w, "ok  %-12s %s\n", l.Name, says)
 	}
 	for _, s := range rep.Warnings {
 		fmt.Fprintln(w, "!!  "+s)
+	}
+	if rep.Origin != "" {
+		fmt.Fprintf(w, "%s is %s, submitted by %s for revision %s. Weir did not build it: %s.\n", rep.Image, rep.Version, rep.SubmittedBy, rep.Revision, rep.Word())
+		return
 	}
 	fmt.Fprintf(w, "%s is %s, built from revision %s.\n", rep.Image, rep.Version, rep.Revision)
 }

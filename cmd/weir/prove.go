@@ -72,6 +72,9 @@ evidence, and a trusted_root.json that you got earlier from somebody you trust. 
 database and no other service is asked. A registry that lets nobody read without an
 account gets the token of weir login or --token.
 
+An image that was built elsewhere and submitted is proven as far as that goes: each link
+says whether it was observed or is only asserted, and by whom. --built refuses such images.
+
 Without --trusted-root, trusted_root.json in the current folder is used.`,
 		Example: "  weir verify 127.0.0.1:7400/checkout@sha256:... --trusted-root trusted_root.json\n  weir verify --registry http://127.0.0.1:7400 checkout@sha256:... --trusted-root trusted_root.json",
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -102,6 +105,7 @@ Without --trusted-root, trusted_root.json in the current folder is used.`,
 	f.StringVar(&o.Repository, "repository", "", "source repository that the image must come from")
 	f.StringVar(&o.Ref, "ref", "", "ref that the image must be built from, such as refs/heads/main")
 	f.BoolVar(&o.Insecure, "insecure", false, "speak plain HTTP, also to another machine")
+	f.BoolVar(&o.Built, "built", false, "refuse an image that was built elsewhere and submitted")
 	f.BoolVar(&o.Confined, "confined", false, "refuse a build that was not confined")
 	return c
 }

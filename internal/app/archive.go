@@ -36,7 +36,7 @@ func VerifyEvidence(ctx context.Context, file string, trustedRoot []byte, o Veri
 	if err != nil {
 		return custody.Report{}, err
 	}
-	return custody.VerifyArchive(ctx, file, trust, custody.Options{Repository: o.Repository, Ref: o.Ref, Confined: o.Confined})
+	return custody.VerifyArchive(ctx, file, trust, custody.Options{Repository: o.Repository, Ref: o.Ref, Confined: o.Confined, Built: o.Built})
 }
 
 // NoRelease says that a service has no release of a version.

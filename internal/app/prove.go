@@ -25,6 +25,7 @@ func ReadTrustedRoot(path string) ([]byte, error) {
 type VerifyOptions struct {
 	Token, Repository, Ref string
 	Insecure, Confined     bool
+	Built                  bool // refuse what was built elsewhere
 }
 
 // Verify proves the chain of an image with nothing but its registry and a
@@ -34,7 +35,7 @@ func Verify(ctx context.Context, image string, trustedRoot []byte, o VerifyOptio
 	if err != nil {
 		return custody.Report{}, err
 	}
-	return custody.VerifyChain(ctx, image, trust, custody.Options{Token: o.Token, Insecure: o.Insecure, Repository: o.Repository, Ref: o.Ref, Confined: o.Confined})
+	return custody.VerifyChain(ctx, image, trust, custody.Options{Token: o.Token, Insecure: o.Insecure, Repository: o.Repository, Ref: o.Ref, Confined: o.Confined, Built: o.Built})
 }
 
 // AuditVerify holds a ledger's database against a checkpoint kept elsewhere.

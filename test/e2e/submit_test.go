@@ -73,9 +73,36 @@ func TestAnImageThatWasBuiltElsewhereIsDeployedOnlyWhereItIsAccepted(t *testing.
 		promotions, _, _ := w.cli("admin", "release", "show", r.ID)
 		return strings.Contains(out+promotions, "was not built by Weir (it is asserted by maintainer), and production does not take that")
 	})
+	out := w.proves(here[0].Image)
+	for _, want := range []string{"ok  image        observed: ", "ok  provenance   asserted: maintainer says that " + image + " is commit " + head, "ok  signature    asserted: signed by the control plane for what maintainer submitted",
+		"ok  SBOM         observed: ", "Weir did not build it: it is asserted by maintainer."} {
+		if !strings.Contains(out, want) {
+			t.Errorf("verify does not say %q: %s", want, out)
+		}
+	}
+	_, stderr, status := w.cli("author", "verify", w.listen+"/"+here[0].Image, "--trusted-root", w.data+"/trusted_root.json", "--built")
+	refuses(t, "verify --built", stderr, status, 6, "Weir did not build it: it is asserted by maintainer")
+	_, stderr, status = w.cli("author", "verify", w.listen+"/"+here[0].Image, "--trusted-root", w.data+"/trusted_root.json", "--confined")
+	refuses(t, "verify --confined", stderr, status, 6, "nobody here knows whether its build was confined")
+	_, stderr, status = w.cli("author", "verify", w.listen+"/"+here[0].Image, "--trusted-root", w.data+"/trusted_root.json", "--repository", "other")
+	refuses(t, "verify --repository", stderr, status, 6, "it was submitted for the repository tiny, not other")
+	_, stderr, status = w.cli("author", "verify", w.listen+"/"+here[0].Image, "--trusted-root", w.data+"/trusted_root.json", "--ref", "refs/heads/main")
+	refuses(t, "verify --ref", stderr, status, 6, "it was submitted, so no ref of this installation built it")
+	_, stderr, status = w.cli("author", "verify", w.listen+"/"+here[0].Image, "--trusted-root", builder.data+"/trusted_root.json")
+	refuses(t, "verify with another root", stderr, status, 6, "")
 	if got := submit("maintainer", image, "--commit", head, "--service", "tiny"); !strings.Contains(got, "Submitted") {
 		t.Errorf("the same submission again: %s", got)
 	}
+}
+
+// proves verifies an image with nothing but the registry and the trusted root.
+func (w *world) proves(image string) string {
+	w.t.Helper()
+	out, stderr, status := w.cli("author", "verify", w.listen+"/"+image, "--trusted-root", w.data+"/trusted_root.json")
+	if status != 0 {
+		w.t.Errorf("weir verify %s: exit status %d\n%s%s", image, status, out, stderr)
+	}
+	return out
 }
 
 func TestABuildersOwnProvenanceIsObserved(t *testing.T) {
@@ -109,6 +136,20 @@ func TestABuildersOwnProvenanceIsObserved(t *testing.T) {
 		if !strings.Contains(p, want) {
 			t.Errorf("the provenance does not say %s: %s", want, p)
 		}
+	}
+	out := w.proves(here[0].Image)
+	for _, want := range []string{"ok  provenance   observed: a provenance of the builder https://weir.internal/builders/embedded/v1, signed by ", "it names the commit " + built.Revision,
+		"Weir did not build it: the provenance of the builder https://weir.internal/builders/embedded/v1 was observed.", "completed in production"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("verify does not say %q: %s", want, out)
+		}
+	}
+	archive := w.dir + "/observed.tar"
+	if out, stderr, status := w.cli("author", "evidence", "tiny", r.Version, "--output", archive); status != 0 {
+		t.Fatal(out, stderr)
+	}
+	if out, stderr, status := w.cli("author", "evidence", "verify", archive, "--trusted-root", w.data+"/trusted_root.json"); status != 0 || !strings.Contains(out, "was observed") {
+		t.Errorf("the archive: %d %s%s", status, out, stderr)
 	}
 }
 
