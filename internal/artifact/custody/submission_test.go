@@ -58,7 +58,7 @@ func TestASubmissionSaysWhoseWordItIsAndNothingElseHolds(t *testing.T) {
 		if c.signer != "" {
 			signer = c.signer
 		}
-		err = v.submission(evidence.Verified{Identity: signer}, p)
+		err = v.submission(evidence.Verified{Statement: evidence.Statement{Identity: signer}}, p)
 		if !c.holds {
 			if !fault.Is(err, fault.Denied) || !strings.Contains(fault.Sentence(err), c.want) {
 				t.Errorf("%s: %v; want %q", c.name, err, c.want)
