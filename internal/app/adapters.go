@@ -52,6 +52,12 @@ func (l evidenceLog) PublicKey() ed25519.PublicKey { return l.log.PublicKey() }
 func (l evidenceLog) AppendRaw(ctx context.Context, tx *db.Tx, kind string, body []byte) (string, error) {
 	return l.log.AppendRaw(ctx, tx, kind, body)
 }
+func (l evidenceLog) Prepare() (evidence.LogKey, error) { return l.log.Prepare() }
+func (l evidenceLog) Next() ([]byte, error)             { return l.log.Next() }
+func (l evidenceLog) Keys() []evidence.LogKey           { return l.log.Keys() }
+func (l evidenceLog) Switch(ctx context.Context, reason string) (evidence.LogKey, error) {
+	return l.log.Switch(ctx, reason)
+}
 func (l evidenceLog) Await(ctx context.Context, id string) (evidence.Proof, error) {
 	p, err := l.log.Await(ctx, id)
 	return evidence.Proof(p), err

@@ -34,10 +34,11 @@ type Config struct {
 
 // IdentityConf names the instance.
 type IdentityConf struct {
-	Origin     string `yaml:"origin" doc:"Host name of the ledger, in every checkpoint. Only read at first start." default:"log.weir.internal"`
-	Issuer     string `yaml:"issuer" doc:"URL below which signers are named, in every signature. Only read at first start." default:"https://weir.internal"`
-	SigningKey string `yaml:"signing_key" doc:"Key in a key management service that certifies signers, as NAME://KEY, through the program sigstore-kms-NAME. A key in the data folder, if absent. Only read at first start; later, rotate the keys to it."`
-	ImageKey   string `yaml:"image_key" doc:"A bare key that signs images as well, for verifiers that take a public key and no certificates: file for one in the data folder, or NAME://KEY in a key management service. None if absent."`
+	Origin       string `yaml:"origin" doc:"Host name of the ledger, in every checkpoint. Only read at first start." default:"log.weir.internal"`
+	Issuer       string `yaml:"issuer" doc:"URL below which signers are named, in every signature. Only read at first start." default:"https://weir.internal"`
+	TimestampKey string `yaml:"timestamp_key" doc:"Key in a key management service that signs timestamps, as signing_key. A key in the data folder, if absent. Only read at first start."`
+	SigningKey   string `yaml:"signing_key" doc:"Key in a key management service that certifies signers, as NAME://KEY, through the program sigstore-kms-NAME. A key in the data folder, if absent. Only read at first start; later, rotate the keys to it."`
+	ImageKey     string `yaml:"image_key" doc:"A bare key that signs images as well, for verifiers that take a public key and no certificates: file for one in the data folder, or NAME://KEY in a key management service. None if absent."`
 }
 
 // RunnerConf bounds the embedded runner.

@@ -2,7 +2,6 @@ package app
 
 import (
 	"context"
-	"crypto/ed25519"
 	"os"
 	"path/filepath"
 
@@ -68,9 +67,13 @@ func AuditVerify(ctx context.Context, database, checkpointFile, trustedRootFile 
 	}
 	defer d.Close()
 	err = fault.New(fault.Invalid, "The trusted root %s names no log.", trustedRootFile)
-	for origin, key := range trust.LogKeys() {
+	for origin, keys := range trust.LogKeys() {
+		var verifiers []string
+		for _, key := range keys {
+			verifiers = append(verifiers, ledger.VerifierKey(origin, key))
+		}
 		var rep ledger.Report
-		if rep, err = ledger.Audit(ctx, d, string(checkpoint), ledger.VerifierKey(origin, ed25519.PublicKey(key))); err == nil {
+		if rep, err = ledger.Audit(ctx, d, string(checkpoint), verifiers...); err == nil {
 			return rep, nil
 		}
 	}

@@ -166,7 +166,7 @@ func (s *System) openGuard(ctx context.Context) (err error) {
 	if s.accounts, err = identity.Open(ctx, s.db, s.record, time.Now); err != nil {
 		return err
 	}
-	keys, err := evidence.OpenKeys(s.data.join("keys", "evidence"), s.Instance.Issuer, s.Config.Identity.SigningKey, time.Now())
+	keys, err := evidence.OpenKeys(s.data.join("keys", "evidence"), s.Instance.Issuer, evidence.Places{Issuing: s.Config.Identity.SigningKey, Timestamps: s.Config.Identity.TimestampKey}, time.Now())
 	if err != nil {
 		return err
 	}
@@ -273,6 +273,7 @@ func (s *System) openPipeline(ctx context.Context) error {
 	if s.secrets, err = secret.Open(ctx, s.db, s.ledger, s.data.join("keys", "secret.key"), time.Now); err != nil {
 		return err
 	}
+	s.shareKeys()
 	if s.agents, err = s.openAgents(ctx, rows, runner); err != nil {
 		return err
 	}

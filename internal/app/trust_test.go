@@ -77,7 +77,7 @@ func TestAHostFollowsItsServerToNewKeysAndNobodyElse(t *testing.T) {
 	odone := make(chan error, 1)
 	go func() { odone <- other.ledger.Sequence(octx, "test") }()
 	t.Cleanup(func() { ostop(); <-odone })
-	if _, err := other.evidence.Rotate(identity.With(octx, identity.System("test")), "", "x"); err != nil {
+	if _, err := other.evidence.Rotate(identity.With(octx, identity.System("test")), evidence.Places{}, "x"); err != nil {
 		t.Fatal(err)
 	}
 	digest, bundles = signed(t, other, "b")

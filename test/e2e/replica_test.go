@@ -173,6 +173,31 @@ func TestTwoReplicasShareTheWorkAndOneTakesOver(t *testing.T) {
 		t.Errorf("clone from the other replica: %v", err)
 	}
 	b.serves("production", "1.0.0")
+
+	// New keys, made on one server, are used on the other without anybody carrying them there.
+	direct := func(w *world, args ...string) string {
+		t.Helper()
+		out, stderr, status := weir(t, []string{"WEIR_SERVER=http://" + w.listen, "WEIR_TOKEN=" + w.tokens["admin"]}, args...)
+		if status != 0 {
+			t.Fatalf("weir %v: %s", args, stderr)
+		}
+		return out
+	}
+	direct(a, "keys", "rotate", "--reason", "drill")
+	direct(a, "keys", "rotate", "--ledger", "--reason", "drill")
+	await(t, 30*time.Second, "the new keys to reach the other server", func() bool {
+		for _, name := range []string{"evidence/2/issuing.key", "log-2.key"} {
+			if _, err := os.Stat(filepath.Join(b.data, "keys", name)); err != nil {
+				return false
+			}
+		}
+		for _, name := range []string{"evidence/issuing.key", "log.key"} { // and the old ones to be gone there
+			if _, err := os.Stat(filepath.Join(b.data, "keys", name)); err == nil {
+				return false
+			}
+		}
+		return direct(a, "keys", "list") == direct(b, "keys", "list")
+	})
 	second := a.commit("feat: second", tiny("second", ""))
 	c := a.propose("second")
 	b.must(b.review("reviewer", c.Change.ID, "approve"))

@@ -46,7 +46,12 @@ func TestKeysAreRotatedBetweenTwoDeliveries(t *testing.T) {
 	_, errs, code = w.cli("admin", "keys", "revoke", "1", "--since", "yesterday", "--reason", "x")
 	refuses(t, "revoking since no time", errs, code, 2, "--since must be a time")
 	says(ok("admin", "keys", "rotate", "--reason", "yearly"), "Generation 2 signs now")
-	says(ok("admin", "keys", "list"), "trusted for what it signed", "signs", "yearly")
+	_, errs, code = w.cli("maintainer", "keys", "rotate", "--ledger", "--reason", "x")
+	refuses(t, "rotating the ledger's key without the role", errs, code, 6, "maintainer")
+	_, errs, code = w.cli("admin", "keys", "rotate", "--ledger", "--kms", "a://b", "--reason", "x")
+	refuses(t, "the ledger's key in a service", errs, code, 2, "the ledger's key is a file")
+	says(ok("admin", "keys", "rotate", "--ledger", "--reason", "monthly"), "Generation 2 of the ledger's key signs from entry")
+	says(ok("admin", "keys", "list"), "trusted for what it signed", "signs", "yearly", "monthly", "trusted up to entry")
 
 	w.commit("feat: second", map[string]string{"main.go": strings.Replace(tinyMain, "FLAVOUR", "second", 1)})
 	c := w.propose("second")
@@ -70,6 +75,8 @@ func TestKeysAreRotatedBetweenTwoDeliveries(t *testing.T) {
 	_, errs, code = w.cli("author", "verify", w.listen+"/tiny@"+old.Digest, "--trusted-root", revoked)
 	refuses(t, "verify what revoked keys signed", errs, code, 6, "does not")
 	says(ok("author", "verify", w.listen+"/tiny@"+fresh.Digest, "--trusted-root", revoked), "signature")
+
+	w.audit()
 
 	// What is in them, and what is known to be wrong with that.
 	await(t, 20*time.Second, "the components to be indexed", func() bool {

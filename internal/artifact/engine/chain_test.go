@@ -453,8 +453,21 @@ func TestStockCosignAcceptsTheChain(t *testing.T) {
 	}
 
 	// Rotated keys spoil nothing.
-	if _, err := w.evidence.Rotate(identity.With(t.Context(), identity.System("test")), "", "drill"); err != nil {
+	if _, err := w.evidence.Rotate(identity.With(t.Context(), identity.System("test")), evidence.Places{}, "drill"); err != nil {
 		t.Fatal(err)
+	}
+	if _, err := w.evidence.RotateLog(identity.With(t.Context(), identity.System("test")), "drill"); err != nil {
+		t.Fatal(err)
+	}
+	after, err := w.evidence.Sign(t.Context(), evidence.Statement{Identity: evidencetest.Issuer + "/after", PredicateType: "https://example.com/after/v1", Subjects: []evidence.Subject{evidence.SHA256("x", a.Digest)}, Predicate: map[string]int{"n": 1}})
+	if err == nil {
+		err = w.service.Attach(t.Context(), a.Repository, a.Digest, after)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out, err := run(image, save("both.json"), evidencetest.Issuer+"/after", "verify-attestation", "--type=https://example.com/after/v1"); err != nil {
+		t.Errorf("cosign on what the ledger's new key covers: %v\n%s", err, out)
 	}
 	if out, err := run(image, save("rotated.json"), workflow, "verify"); err != nil {
 		t.Errorf("cosign with the root after rotation: %v\n%s", err, out)

@@ -83,7 +83,7 @@ func newWorld(t *testing.T, d *db.DB) *world {
 	}
 	w := &world{db: d, tags: map[string]string{}, spec: artifact.Spec{ServiceID: "service_1", Service: "checkout", RepositoryName: "shop", Go: ".", ConfigDigest: "sha256:cfg"},
 		checks: []pipeline.Check{{Name: "ci.yml/test", State: "success"}, {Name: "ci.yml/lint", State: "skipped"}}}
-	w.evidence = evidencetest.New(t, d, nil)
+	w.evidence = evidencetest.With(t, d, evidencetest.Rotating(t), filepath.Join(t.TempDir(), "keys"), nil)
 	w.images = registry.New(d, blobs, registry.Limits{})
 	store := artifactdb.New(d, journal.New(d), func(_ context.Context, _ *db.Tx, e artifact.Entry) error {
 		w.entries = append(w.entries, e.Action)

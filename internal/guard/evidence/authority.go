@@ -40,7 +40,8 @@ type Authority struct {
 	root, issuing   *x509.Certificate
 	tsaRoot, tsa    *x509.Certificate
 	issuingKey      crypto.Signer
-	tsaKey, ctKey   *ecdsa.PrivateKey
+	tsaKey          crypto.Signer
+	ctKey           *ecdsa.PrivateKey
 	ctLogID         [32]byte
 	ctPublic, keyID string // hex
 }
@@ -50,10 +51,22 @@ type authorityMeta struct {
 	Number  int       `json:"generation"`
 	Issuer  string    `json:"issuer"`
 	Created time.Time `json:"created"`
-	KMS     string    `json:"kms,omitempty"` // URI of the issuing key, if it is not a file
+	KMS     string    `json:"kms,omitempty"`           // URI of the issuing key, if it is not a file
+	TimeKMS string    `json:"timestamp_kms,omitempty"` // and of the timestamp key
 	Retired time.Time `json:"retired,omitzero"`
 	Revoked time.Time `json:"revoked,omitzero"` // what it signed from then on is not trusted
 	Reason  string    `json:"reason,omitempty"`
+}
+
+// elsewhere is where a private key is that is not in the folder, or "".
+func (m authorityMeta) elsewhere(name string) string {
+	switch name {
+	case "issuing":
+		return m.KMS
+	case "tsa":
+		return m.TimeKMS
+	}
+	return ""
 }
 
 // Issuer is the URL that every certificate names as its issuer.
@@ -94,8 +107,8 @@ func writeAuthority(dir string, u *url.URL, m authorityMeta, now time.Time) erro
 	names := []string{"root", "issuing", "tsa-root", "tsa", "ct"}
 	keys := map[string]crypto.Signer{}
 	for _, n := range names {
-		if n == "issuing" && m.KMS != "" {
-			k, err := openKMS(m.KMS)
+		if uri := m.elsewhere(n); uri != "" {
+			k, err := openKMS(uri)
 			if err != nil {
 				return err
 			}
@@ -154,7 +167,7 @@ func writeAuthority(dir string, u *url.URL, m authorityMeta, now time.Time) erro
 		return err
 	}
 	for _, n := range privateKeys {
-		if n == "issuing" && m.KMS != "" {
+		if m.elsewhere(n) != "" {
 			continue
 		}
 		der, err := x509.MarshalPKCS8PrivateKey(keys[n])
@@ -218,9 +231,14 @@ func loadAuthority(dir string) (*Authority, error) {
 var privateKeys = []string{"issuing", "tsa", "ct"}
 
 func (a *Authority) loadPrivate(dir string) error {
-	keys := map[string]*ecdsa.PrivateKey{}
+	keys := map[string]crypto.Signer{}
 	for _, name := range privateKeys {
-		if name == "issuing" && a.meta.KMS != "" {
+		if uri := a.meta.elsewhere(name); uri != "" {
+			k, err := openKMS(uri)
+			if err != nil {
+				return err
+			}
+			keys[name] = k
 			continue
 		}
 		if err := checkMode(filepath.Join(dir, name+".key")); err != nil {
@@ -240,20 +258,14 @@ func (a *Authority) loadPrivate(dir string) error {
 		}
 		keys[name] = ec
 	}
-	a.tsaKey, a.ctKey = keys["tsa"], keys["ct"]
-	if a.meta.KMS != "" {
-		k, err := openKMS(a.meta.KMS)
-		if err != nil {
-			return err
-		}
-		a.issuingKey = k
-	} else {
-		a.issuingKey = keys["issuing"]
-	}
-	if !a.tsaKey.PublicKey.Equal(a.tsa.PublicKey) || !samePublic(a.issuingKey.Public(), a.issuing.PublicKey) {
+	a.issuingKey, a.tsaKey = keys["issuing"], keys["tsa"]
+	a.ctKey, _ = keys["ct"].(*ecdsa.PrivateKey)
+	if !samePublic(a.tsaKey.Public(), a.tsa.PublicKey) || !samePublic(a.issuingKey.Public(), a.issuing.PublicKey) {
 		where := dir
-		if a.meta.KMS != "" {
-			where += " or in " + a.meta.KMS
+		for _, uri := range []string{a.meta.KMS, a.meta.TimeKMS} {
+			if uri != "" {
+				where += " or in " + uri
+			}
 		}
 		return fault.New(fault.Invalid, "a key in %s does not belong to its certificate; restore the folder from a backup", where)
 	}

@@ -268,11 +268,11 @@ func TestSignRefusesWhatItCannotVouchFor(t *testing.T) {
 
 func TestKeysAreMadeOnceAndKeptPrivate(t *testing.T) {
 	dir, now := filepath.Join(t.TempDir(), "data", "keys"), time.Now()
-	first, err := evidence.OpenKeys(dir, "https://weir.test/", "", now)
+	first, err := evidence.OpenKeys(dir, "https://weir.test/", evidence.Places{}, now)
 	if err != nil {
 		t.Fatal(err)
 	}
-	again, err := evidence.OpenKeys(dir, "", "", now.Add(time.Hour))
+	again, err := evidence.OpenKeys(dir, "", evidence.Places{}, now.Add(time.Hour))
 	if err != nil || again.Current().KeyID() != first.Current().KeyID() || again.Current().Issuer() != "https://weir.test" {
 		t.Fatalf("second open = %v, %v; want the same keys and issuer", again, err)
 	}
@@ -298,7 +298,7 @@ func TestKeysAreMadeOnceAndKeptPrivate(t *testing.T) {
 			}
 		}
 		do(copyDir)
-		if _, err := evidence.OpenKeys(copyDir, issuer, "", now); err == nil || !strings.Contains(fault.Sentence(err), say) {
+		if _, err := evidence.OpenKeys(copyDir, issuer, evidence.Places{}, now); err == nil || !strings.Contains(fault.Sentence(err), say) {
 			t.Errorf("%s: OpenKeys() = %v; want %q", why, err, say)
 		}
 	}
@@ -309,7 +309,7 @@ func TestKeysAreMadeOnceAndKeptPrivate(t *testing.T) {
 		os.Rename(filepath.Join(d, "tsa.key"), filepath.Join(d, "issuing.key"))
 		os.WriteFile(filepath.Join(d, "tsa.key"), mustRead(t, filepath.Join(dir, "tsa.key")), 0o600)
 	}, "")
-	if _, err := evidence.OpenKeys(filepath.Join(t.TempDir(), "k"), "localhost:8080", "", now); err == nil || !strings.Contains(fault.Sentence(err), "is not a URL like https://weir.example.com") {
+	if _, err := evidence.OpenKeys(filepath.Join(t.TempDir(), "k"), "localhost:8080", evidence.Places{}, now); err == nil || !strings.Contains(fault.Sentence(err), "is not a URL like https://weir.example.com") {
 		t.Errorf("OpenKeys() = %v; want the issuer refused", err)
 	}
 }

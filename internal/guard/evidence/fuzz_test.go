@@ -44,7 +44,7 @@ func FuzzBundle(f *testing.F) {
 func FuzzRootUpdate(f *testing.F) {
 	s := evidencetest.New(f, dbtest.SQLite(f), nil)
 	first := s.TrustedRoot()
-	if _, err := s.Rotate(as(f.Context(), "admin"), "", "drill"); err != nil {
+	if _, err := s.Rotate(as(f.Context(), "admin"), evidence.Places{}, "drill"); err != nil {
 		f.Fatal(err)
 	}
 	updates, err := s.RootUpdates(f.Context())

@@ -29,12 +29,19 @@ type Keys struct {
 	all []*Authority // by number, from 1
 }
 
+// Places are where private keys are: each a key in a key management service as NAME://KEY, or "" for a file in the key folder.
+type Places struct {
+	Issuing    string // of the certificate authority
+	Timestamps string // of the timestamp authority
+}
+
 // Generation describes one generation of keys.
 type Generation struct {
 	Number  int       `json:"generation"`
 	KeyID   string    `json:"key_id" doc:"Digest of the certificate authority's public key."`
 	Created time.Time `json:"created"`
 	KMS     string    `json:"kms,omitempty" doc:"Where the issuing key is, if it is not a file on the server."`
+	TimeKMS string    `json:"timestamp_kms,omitempty" doc:"Where the key of timestamps is, if it is not a file on the server."`
 	Retired time.Time `json:"retired,omitzero" doc:"When the next one took over."`
 	Revoked time.Time `json:"revoked,omitzero" doc:"What it signed from then on is not trusted."`
 	Reason  string    `json:"reason,omitempty" doc:"Why it was replaced or revoked."`
@@ -42,9 +49,8 @@ type Generation struct {
 
 // OpenKeys loads the keys in dir, or makes the first ones when dir does not
 // exist. issuer is an https URL; "" accepts the one that the keys were made for.
-// kms is the URI of a key in a key management service that the first
-// certificate authority is made with; "" makes a key in the folder.
-func OpenKeys(dir, issuer, kms string, now time.Time) (*Keys, error) {
+// in says where the keys of the first generation are.
+func OpenKeys(dir, issuer string, in Places, now time.Time) (*Keys, error) {
 	issuer = strings.TrimRight(issuer, "/")
 	k := &Keys{dir: dir}
 	err := k.load()
@@ -52,7 +58,7 @@ func OpenKeys(dir, issuer, kms string, now time.Time) (*Keys, error) {
 		if _, statErr := os.Stat(dir); statErr == nil {
 			return nil, fault.New(fault.Invalid, "the signing keys in %s are incomplete; restore the folder from a backup, or move it away to start with new keys that nobody trusts yet", dir)
 		}
-		if err := createAuthority(dir, authorityMeta{Number: 1, Issuer: issuer, KMS: kms}, now); err != nil {
+		if err := createAuthority(dir, authorityMeta{Number: 1, Issuer: issuer, KMS: in.Issuing, TimeKMS: in.Timestamps}, now); err != nil {
 			return nil, err
 		}
 		err = k.load()
@@ -150,14 +156,14 @@ func (k *Keys) List() []Generation {
 	var out []Generation
 	for _, a := range k.all {
 		m := a.meta
-		out = append(out, Generation{m.Number, a.keyID, m.Created, m.KMS, m.Retired, m.Revoked, m.Reason})
+		out = append(out, Generation{m.Number, a.keyID, m.Created, m.KMS, m.TimeKMS, m.Retired, m.Revoked, m.Reason})
 	}
 	return out
 }
 
 // next is k with one generation more, which exists in its folder and which k
 // itself does not use yet.
-func (k *Keys) next(kms, reason string, now time.Time) (*Keys, error) {
+func (k *Keys) next(in Places, reason string, now time.Time) (*Keys, error) {
 	k.mu.RLock()
 	defer k.mu.RUnlock()
 	n := len(k.all) + 1
@@ -166,7 +172,7 @@ func (k *Keys) next(kms, reason string, now time.Time) (*Keys, error) {
 			_ = os.RemoveAll(dir)
 		}
 	}
-	if err := createAuthority(k.folder(n), authorityMeta{Number: n, Issuer: k.all[0].meta.Issuer, KMS: kms, Reason: reason}, now); err != nil {
+	if err := createAuthority(k.folder(n), authorityMeta{Number: n, Issuer: k.all[0].meta.Issuer, KMS: in.Issuing, TimeKMS: in.Timestamps, Reason: reason}, now); err != nil {
 		return nil, err
 	}
 	a, err := loadAuthority(k.folder(n))

@@ -21,6 +21,30 @@ type Log interface {
 	Await(ctx context.Context, entryID string) (Proof, error)
 }
 
+// Rotating is a log whose key can be replaced.
+type Rotating interface {
+	Log
+	// Prepare makes the next key, or returns the one that was made before. Keys lists it from then on.
+	Prepare() (LogKey, error)
+	// Next is the prepared private key, as its file has it.
+	Next() ([]byte, error)
+	// Switch makes the prepared key sign.
+	Switch(ctx context.Context, reason string) (LogKey, error)
+	// Keys lists all generations, the first one first.
+	Keys() []LogKey
+}
+
+// LogKey is one generation of the log's key.
+type LogKey = ledger.PublicKey
+
+// logKeys lists the keys of a log.
+func logKeys(log Log) []LogKey {
+	if r, ok := log.(Rotating); ok {
+		return r.Keys()
+	}
+	return []LogKey{{Number: 1, Public: log.PublicKey()}}
+}
+
 // Proof shows that an entry is in the log.
 type Proof = ledger.Proof
 

@@ -33,15 +33,17 @@ type TrustedRoot struct {
 func (t TrustedRoot) JSON() []byte { return bytes.Clone(t.json) }
 
 // LogKeys returns the public keys of the trusted logs by origin, so that a
-// reader of checkpoints and a reader of bundles trust the same file.
-func (t TrustedRoot) LogKeys() map[string]ed25519.PublicKey {
-	keys := map[string]ed25519.PublicKey{}
+// reader of checkpoints and a reader of bundles trust the same file. A log whose
+// key was rotated has several.
+func (t TrustedRoot) LogKeys() map[string][]ed25519.PublicKey {
+	keys := map[string][]ed25519.PublicKey{}
 	if t.root == nil {
 		return keys
 	}
 	for _, l := range t.root.RekorLogs() {
 		if k, ok := l.PublicKey.(ed25519.PublicKey); ok {
-			keys[strings.TrimPrefix(l.BaseURL, "https://")] = k
+			origin := strings.TrimPrefix(l.BaseURL, "https://")
+			keys[origin] = append(keys[origin], k)
 		}
 	}
 	return keys
@@ -72,17 +74,24 @@ func ParseTrustedRoot(raw []byte) (TrustedRoot, error) {
 func (k *Keys) TrustedRoot(log Log) (TrustedRoot, error) {
 	k.mu.RLock()
 	defer k.mu.RUnlock()
-	logKey, err := x509.MarshalPKIXPublicKey(log.PublicKey())
-	if err != nil {
-		return TrustedRoot{}, fmt.Errorf("encode log key: %w", err)
-	}
 	instance := func(url string, key []byte, kind pbcommon.PublicKeyDetails, id []byte, valid *pbcommon.TimeRange) *pbroot.TransparencyLogInstance {
 		return &pbroot.TransparencyLogInstance{BaseUrl: url, HashAlgorithm: pbcommon.HashAlgorithm_SHA2_256,
 			PublicKey: &pbcommon.PublicKey{RawBytes: key, KeyDetails: kind, ValidFor: valid}, LogId: &pbcommon.LogId{KeyId: id}}
 	}
 	m := &pbroot.TrustedRoot{MediaType: root.TrustedRootMediaType01}
-	m.Tlogs = append(m.Tlogs, instance("https://"+log.Origin(), logKey, pbcommon.PublicKeyDetails_PKIX_ED25519, logID(log.Origin(), log.PublicKey()),
-		&pbcommon.TimeRange{Start: timestamppb.New(k.all[0].meta.Created.Add(-time.Hour))}))
+	logs := logKeys(log)
+	for i, lk := range logs {
+		raw, err := x509.MarshalPKIXPublicKey(lk.Public)
+		if err != nil {
+			return TrustedRoot{}, fmt.Errorf("encode log key: %w", err)
+		}
+		// The next key is in the root before it signs, so that everybody knows it by then; its start is not known yet.
+		valid := &pbcommon.TimeRange{Start: timestamppb.New(k.all[0].meta.Created.Add(-time.Hour))}
+		if i+1 < len(logs) && !logs[i+1].Created.IsZero() {
+			valid.End = timestamppb.New(logs[i+1].Created.Add(leafLife))
+		}
+		m.Tlogs = append(m.Tlogs, instance("https://"+log.Origin(), raw, pbcommon.PublicKeyDetails_PKIX_ED25519, logID(log.Origin(), lk.Public), valid))
+	}
 	for i, a := range k.all {
 		valid := &pbcommon.TimeRange{Start: timestamppb.New(a.meta.Created.Add(-time.Hour))}
 		if i+1 < len(k.all) { // what was under way while the next one took over is still good

@@ -6,8 +6,10 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"sort"
 	"strings"
 	"time"
@@ -37,9 +39,8 @@ func (s *Service) Keys(ctx context.Context) ([]Generation, error) {
 
 // Rotate makes new keys and signs with them from now on. What was signed before
 // goes on to verify. The old keys sign the new trusted root, so that whoever
-// trusts them can follow, and are then removed. kms is the URI of the new
-// issuing key, or "" for one in the key folder.
-func (s *Service) Rotate(ctx context.Context, kms, reason string) (Generation, error) {
+// trusts them can follow, and are then removed.
+func (s *Service) Rotate(ctx context.Context, in Places, reason string) (Generation, error) {
 	if err := identity.Check(ctx, "keys.manage", "default"); err != nil {
 		return Generation{}, err
 	}
@@ -48,11 +49,14 @@ func (s *Service) Rotate(ctx context.Context, kms, reason string) (Generation, e
 	}
 	s.rotating.Lock()
 	defer s.rotating.Unlock()
-	next, err := s.keys.next(kms, reason, s.now())
+	next, err := s.keys.next(in, reason, s.now())
 	if err != nil {
 		return Generation{}, err
 	}
 	made := next.List()[len(next.all)-1]
+	if err := s.share(ctx, made.Number); err != nil {
+		return Generation{}, errors.Join(err, os.RemoveAll(s.keys.folder(made.Number))) // nobody has used it
+	}
 	if err := s.note(ctx, "evidence.keys_rotated", made.KeyID, made); err != nil {
 		return Generation{}, err
 	}
@@ -85,6 +89,9 @@ func (s *Service) Revoke(ctx context.Context, number int, since time.Time, reaso
 		return Generation{}, err
 	}
 	if err := s.keys.save(meta); err != nil {
+		return Generation{}, err
+	}
+	if err := s.share(ctx, number); err != nil {
 		return Generation{}, err
 	}
 	if err := s.trust(next); err != nil {

@@ -85,7 +85,7 @@ func TestOldEvidenceVerifiesAfterTheKeysWereRotated(t *testing.T) {
 	first := s.TrustedRoot()
 	old := sign(t, s, statement(evidence.Provenance))
 	c.at = c.at.Add(24 * time.Hour)
-	g, err := s.Rotate(admin(t), "", "the operator left")
+	g, err := s.Rotate(admin(t), evidence.Places{}, "the operator left")
 	if err != nil || g.Number != 2 {
 		t.Fatalf("Rotate() = %+v, %v", g, err)
 	}
@@ -189,7 +189,7 @@ func TestARotationThatACrashCutShortIsFinished(t *testing.T) {
 	first := s.TrustedRoot()
 	died := errors.New("power went")
 	log.Awaited = func() error { return died }
-	if _, err := s.Rotate(admin(t), "", "drill"); !errors.Is(err, died) {
+	if _, err := s.Rotate(admin(t), evidence.Places{}, "drill"); !errors.Is(err, died) {
 		t.Fatalf("Rotate() = %v", err)
 	}
 	log.Awaited = nil
@@ -223,19 +223,23 @@ func TestARotationThatACrashCutShortIsFinished(t *testing.T) {
 func TestOnlyAdminsChangeKeysAndSayWhy(t *testing.T) {
 	s := evidencetest.New(t, dbtest.SQLite(t), nil)
 	dev := as(t.Context(), "maintainer")
-	if _, err := s.Rotate(dev, "", "x"); !fault.Is(err, fault.Denied) {
+	if _, err := s.Rotate(dev, evidence.Places{}, "x"); !fault.Is(err, fault.Denied) {
 		t.Errorf("a maintainer rotates: %v", err)
 	}
 	if _, err := s.Revoke(dev, 1, time.Now(), "x"); !fault.Is(err, fault.Denied) {
 		t.Errorf("a maintainer revokes: %v", err)
 	}
 	for say, do := range map[string]func() (evidence.Generation, error){
-		"Say why the keys are rotated":             func() (evidence.Generation, error) { return s.Rotate(admin(t), "", " ") },
-		"Say why the keys are revoked":             func() (evidence.Generation, error) { return s.Revoke(admin(t), 1, time.Now(), "") },
-		"not from":                                 func() (evidence.Generation, error) { return s.Revoke(admin(t), 1, time.Now().Add(time.Hour), "x") },
-		"There is no generation 7":                 func() (evidence.Generation, error) { return s.Revoke(admin(t), 7, time.Now(), "x") },
-		"is not a key in a key management service": func() (evidence.Generation, error) { return s.Rotate(admin(t), "awskms", "x") },
-		"needs the program sigstore-kms-nowhere":   func() (evidence.Generation, error) { return s.Rotate(admin(t), "nowhere://k", "x") },
+		"Say why the keys are rotated": func() (evidence.Generation, error) { return s.Rotate(admin(t), evidence.Places{}, " ") },
+		"Say why the keys are revoked": func() (evidence.Generation, error) { return s.Revoke(admin(t), 1, time.Now(), "") },
+		"not from":                     func() (evidence.Generation, error) { return s.Revoke(admin(t), 1, time.Now().Add(time.Hour), "x") },
+		"There is no generation 7":     func() (evidence.Generation, error) { return s.Revoke(admin(t), 7, time.Now(), "x") },
+		"is not a key in a key management service": func() (evidence.Generation, error) {
+			return s.Rotate(admin(t), evidence.Places{Issuing: "awskms"}, "x")
+		},
+		"needs the program sigstore-kms-nowhere": func() (evidence.Generation, error) {
+			return s.Rotate(admin(t), evidence.Places{Timestamps: "nowhere://k"}, "x")
+		},
 	} {
 		if _, err := do(); err == nil || !strings.Contains(fault.Sentence(err), say) {
 			t.Errorf("%v; want %q", err, say)
@@ -243,7 +247,7 @@ func TestOnlyAdminsChangeKeysAndSayWhy(t *testing.T) {
 	}
 }
 
-func TestTheIssuingKeyCanStayInAKeyManagementService(t *testing.T) {
+func TestIssuingAndTimestampKeyCanStayInAKeyManagementService(t *testing.T) {
 	bin := t.TempDir()
 	self, err := os.Executable()
 	if err != nil {
@@ -269,12 +273,12 @@ func TestTheIssuingKeyCanStayInAKeyManagementService(t *testing.T) {
 		}
 		return name
 	}
-	key := store(elliptic.P256())
+	key, times := store(elliptic.P256()), store(elliptic.P256())
 	dir := filepath.Join(t.TempDir(), "keys")
 	d, log := dbtest.SQLite(t), evidencetest.NewLog(t)
 	s := evidencetest.With(t, d, log, dir, nil)
 	old := sign(t, s, statement(evidence.Provenance))
-	if _, err := s.Rotate(admin(t), "weirtest://"+key, "the key moves to hardware"); err != nil {
+	if _, err := s.Rotate(admin(t), evidence.Places{Issuing: "weirtest://" + key, Timestamps: "weirtest://" + times}, "the key moves to hardware"); err != nil {
 		t.Fatal(err)
 	}
 	e := sign(t, s, statement(evidence.SBOM))
@@ -283,13 +287,15 @@ func TestTheIssuingKeyCanStayInAKeyManagementService(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if _, err := os.Stat(filepath.Join(dir, "2", "issuing.key")); !os.IsNotExist(err) {
-		t.Errorf("the issuing key is in the folder as well: %v", err)
+	for _, name := range []string{"issuing.key", "tsa.key"} {
+		if _, err := os.Stat(filepath.Join(dir, "2", name)); !os.IsNotExist(err) {
+			t.Errorf("%s is in the folder as well: %v", name, err)
+		}
 	}
-	if _, err := evidence.OpenKeys(dir, "", "", time.Now()); err != nil {
+	if _, err := evidence.OpenKeys(dir, "", evidence.Places{}, time.Now()); err != nil {
 		t.Errorf("opening again: %v", err)
 	}
-	if _, err := s.Rotate(admin(t), "weirtest://"+store(elliptic.P384()), "x"); err == nil || !strings.Contains(fault.Sentence(err), "of another kind than ECDSA on P-256") {
+	if _, err := s.Rotate(admin(t), evidence.Places{Issuing: "weirtest://" + store(elliptic.P384())}, "x"); err == nil || !strings.Contains(fault.Sentence(err), "of another kind than ECDSA on P-256") {
 		t.Errorf("a P-384 key: %v", err)
 	}
 	if err := os.Remove(key); err != nil {
@@ -299,7 +305,7 @@ func TestTheIssuingKeyCanStayInAKeyManagementService(t *testing.T) {
 	if _, err := s.Sign(t.Context(), st); err == nil || !strings.Contains(err.Error(), "did not sign") {
 		t.Errorf("Sign() with a key that is gone = %v", err)
 	}
-	if _, err := evidence.OpenKeys(dir, "", "", time.Now()); err == nil || !strings.Contains(err.Error(), "cannot be read") {
+	if _, err := evidence.OpenKeys(dir, "", evidence.Places{}, time.Now()); err == nil || !strings.Contains(err.Error(), "cannot be read") {
 		t.Errorf("opening with a key that is gone: %v", err)
 	}
 }

@@ -66,18 +66,20 @@ type Service struct {
 	Note func(ctx context.Context, action, subject string, data any) error
 	// ImageKey, if set, signs images as well, for verifiers without certificates.
 	ImageKey *ImageKey
+	// Share, if set, hands new keys to the other servers of this installation, before they are used.
+	Share func(ctx context.Context, x Shared) error
 	// Published, if set, is told of a new trusted root.
 	Published func(TrustedRoot) error
 
 	store    Store
 	log      Log
 	keys     *Keys
-	logID    []byte
 	now      func() time.Time
 	rotating sync.Mutex // held while keys change
 
-	mu   sync.RWMutex
-	root TrustedRoot
+	mu    sync.RWMutex
+	root  TrustedRoot
+	lacks string // why nothing can be signed here, "" if it can
 }
 
 // New returns the service. now is the clock of signatures; nil means time.Now.
@@ -89,7 +91,7 @@ func New(store Store, log Log, keys *Keys, now func() time.Time) (*Service, erro
 	if err != nil {
 		return nil, err
 	}
-	return &Service{store: store, log: log, keys: keys, logID: logID(log.Origin(), log.PublicKey()), root: root, now: now}, nil
+	return &Service{store: store, log: log, keys: keys, root: root, now: now}, nil
 }
 
 // Name makes the service a part of the process.
@@ -121,6 +123,9 @@ func (s *Service) signWith(ctx context.Context, a *Authority, st Statement) (Evi
 		return Evidence{}, fmt.Errorf("look up evidence %s about %s: %w", st.PredicateType, st.subject(), err)
 	}
 	if !found {
+		if err := s.ready(); err != nil {
+			return Evidence{}, err
+		}
 		if r, err = s.record(ctx, a, st); err != nil {
 			return Evidence{}, err
 		}
@@ -171,7 +176,11 @@ func (s *Service) finish(ctx context.Context, r Record) (Evidence, error) {
 	if err != nil {
 		return Evidence{}, fmt.Errorf("await log entry %s of evidence %s: %w", r.EntryID, r.ID, err)
 	}
-	b, err := r.signature().bundle(proof, s.logID)
+	by := proof.Key
+	if by == nil {
+		by = s.log.PublicKey()
+	}
+	b, err := r.signature().bundle(proof, logID(s.log.Origin(), by))
 	if err != nil {
 		return Evidence{}, err
 	}

@@ -102,6 +102,12 @@ func verifySignature(b *bundle.Bundle, trust TrustedRoot) (*verify.VerificationR
 	if result.Signature == nil || result.Signature.Certificate == nil || len(result.VerifiedTimestamps) == 0 {
 		return nil, fault.New(fault.Denied, "the evidence was signed by a bare key; a certificate that names the signer is required")
 	}
+	for _, e := range entries { // the library looks at the time of a log's key only where entries have a time of their own
+		end := known[hex.EncodeToString([]byte(e.LogKeyID()))].ValidityPeriodEnd
+		if at := result.VerifiedTimestamps[0].Timestamp; !end.IsZero() && at.After(end) {
+			return nil, fault.New(fault.Denied, "the evidence of %s is in a log whose key was replaced by another at %s", at.UTC().Format(time.RFC3339), end.UTC().Format(time.RFC3339))
+		}
+	}
 	return result, nil
 }
 

@@ -37,7 +37,7 @@ func (l *Log) checkAnchors(ctx context.Context) error {
 		if signed == "" {
 			continue
 		}
-		old, err := ParseCheckpoint(signed, l.VerifierKey())
+		old, _, err := l.keys.parse(signed)
 		if err != nil {
 			return fmt.Errorf("anchor %s: %w", a.Name(), err)
 		}

@@ -34,8 +34,9 @@ func (r Report) OK() bool { return len(r.Findings) == 0 }
 // against a checkpoint that was kept elsewhere. It trusts nothing in the
 // database: a holder of it can edit, remove, cut off or recompute everything,
 // but cannot make another tree with the checkpoint's root, nor sign a new one.
-func Audit(ctx context.Context, q db.Querier, checkpoint, verifierKey string) (Report, error) {
-	kept, err := ParseCheckpoint(checkpoint, verifierKey)
+// verifierKeys are those of all generations that are trusted.
+func Audit(ctx context.Context, q db.Querier, checkpoint string, verifierKeys ...string) (Report, error) {
+	kept, err := ParseCheckpoint(checkpoint, verifierKeys...)
 	if err != nil {
 		return Report{}, err
 	}
@@ -113,7 +114,7 @@ func Audit(ctx context.Context, q db.Querier, checkpoint, verifierKey string) (R
 	case err != nil:
 		return rep, err
 	}
-	last, err := ParseCheckpoint(newest, verifierKey)
+	last, err := ParseCheckpoint(newest, verifierKeys...)
 	if err != nil {
 		add("unsigned", next, "The newest checkpoint in the database is not signed by the log: entries after %d cannot be trusted.", kept.Size)
 		return rep, nil

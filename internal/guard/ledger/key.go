@@ -8,7 +8,6 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -26,12 +25,9 @@ type Key struct {
 	private ed25519.PrivateKey
 }
 
-// LoadKey reads the key from a file, or makes one (mode 0600) if there is none.
-func LoadKey(path, origin string) (*Key, error) {
+// readKey reads a private key from its file.
+func readKey(path, origin string) (*Key, error) {
 	raw, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return newKey(path, origin)
-	}
 	if err != nil {
 		return nil, fmt.Errorf("read log key: %w", err)
 	}
@@ -117,28 +113,47 @@ func (k *Key) sign(size int64, root tlog.Hash) (Checkpoint, error) {
 	return Checkpoint{k.Origin, size, root, string(signed)}, nil
 }
 
-// ParseCheckpoint verifies a signed note (C2SP tlog-checkpoint) with a verifier key.
-func ParseCheckpoint(signed, verifierKey string) (Checkpoint, error) {
-	v, err := note.NewVerifier(verifierKey)
-	if err != nil {
-		return Checkpoint{}, fault.Wrap(fault.Invalid, err, "The log's public key is not a note verifier key.")
+// ParseCheckpoint verifies a signed note (C2SP tlog-checkpoint) with the verifier keys of one log, of which one must have signed it.
+func ParseCheckpoint(signed string, verifierKeys ...string) (Checkpoint, error) {
+	cp, _, err := parseCheckpoint(signed, verifierKeys)
+	return cp, err
+}
+
+// parseCheckpoint also says which of the keys has signed.
+func parseCheckpoint(signed string, verifierKeys []string) (cp Checkpoint, by int, err error) {
+	var all []note.Verifier
+	for _, k := range verifierKeys {
+		v, err := note.NewVerifier(k)
+		if err != nil {
+			return cp, 0, fault.Wrap(fault.Invalid, err, "The log's public key is not a note verifier key.")
+		}
+		all = append(all, v)
 	}
-	n, err := note.Open([]byte(signed), note.VerifierList(v))
+	name := ""
+	if len(all) > 0 {
+		name = all[0].Name()
+	}
+	n, err := note.Open([]byte(signed), note.VerifierList(all...))
 	if err != nil {
-		return Checkpoint{}, fault.Wrap(fault.Invalid, err, "The checkpoint is not signed by the log %s. Check that checkpoint and key belong to the same instance.", v.Name())
+		return cp, 0, fault.Wrap(fault.Invalid, err, "The checkpoint is not signed by the log %s. Check that checkpoint and key belong to the same instance.", name)
+	}
+	for i, v := range all {
+		if v.KeyHash() == n.Sigs[0].Hash && v.Name() == n.Sigs[0].Name {
+			by = i
+		}
 	}
 	lines := strings.Split(n.Text, "\n")
 	bad := fault.New(fault.Invalid, "The checkpoint does not have the three lines origin, size and root.")
-	if len(lines) < 4 || lines[0] != v.Name() {
-		return Checkpoint{}, bad
+	if len(lines) < 4 || lines[0] != name {
+		return cp, 0, bad
 	}
 	size, err := strconv.ParseInt(lines[1], 10, 64)
 	if err != nil || size < 0 {
-		return Checkpoint{}, bad
+		return cp, 0, bad
 	}
 	root, err := base64.StdEncoding.DecodeString(lines[2])
 	if err != nil || len(root) != tlog.HashSize {
-		return Checkpoint{}, bad
+		return cp, 0, bad
 	}
-	return Checkpoint{lines[0], size, tlog.Hash(root), signed}, nil
+	return Checkpoint{lines[0], size, tlog.Hash(root), signed}, by, nil
 }

@@ -36,18 +36,21 @@ const EntryType = "weir.entry/v1"
 // Log is the ledger of one instance.
 type Log struct {
 	db      *db.DB
-	key     *Key
+	keys    *Keys
 	anchors []Anchor
 }
 
 // Open brings the tables up to date and refuses a database that belongs to
 // another log, or that is older than a checkpoint that was already signed.
-func Open(ctx context.Context, d *db.DB, key *Key, anchors ...Anchor) (*Log, error) {
+func Open(ctx context.Context, d *db.DB, keys *Keys, anchors ...Anchor) (*Log, error) {
 	if err := db.Migrate(ctx, d, "ledger", migrations); err != nil {
 		return nil, err
 	}
-	l := &Log{db: d, key: key, anchors: anchors}
+	l := &Log{db: d, keys: keys, anchors: anchors}
 	if err := l.claim(ctx); err != nil {
+		return nil, err
+	}
+	if err := l.follow(ctx, d); err != nil {
 		return nil, err
 	}
 	return l, l.checkAnchors(ctx)
@@ -55,32 +58,38 @@ func Open(ctx context.Context, d *db.DB, key *Key, anchors ...Anchor) (*Log, err
 
 // claim writes origin and public key once, and afterwards insists on them.
 func (l *Log) claim(ctx context.Context) error {
-	pub := base64.StdEncoding.EncodeToString(l.PublicKey())
+	pub := base64.StdEncoding.EncodeToString(l.keys.first())
 	return l.db.Write(ctx, func(tx *db.Tx) error {
 		var origin, known string
 		err := tx.QueryRow(ctx, "select origin, public_key from ledger_identity where org = ?", org).Scan(&origin, &known)
 		if errors.Is(err, sql.ErrNoRows) {
-			_, err = tx.Exec(ctx, "insert into ledger_identity (org, origin, public_key) values (?, ?, ?)", org, l.key.Origin, pub)
+			_, err = tx.Exec(ctx, "insert into ledger_identity (org, origin, public_key) values (?, ?, ?)", org, l.keys.Origin, pub)
 			return err
 		}
 		if err != nil {
 			return err
 		}
-		if origin != l.key.Origin || known != pub {
-			return fault.New(fault.Conflict, "This database belongs to the log %q, signed with another key than the one in this data folder (%q). Start with the data folder that made the database, or copy its keys folder here.", origin, l.key.Origin)
+		if origin != l.keys.Origin || known != pub {
+			return fault.New(fault.Conflict, "This database belongs to the log %q, signed with another key than the one in this data folder (%q). Start with the data folder that made the database, or copy its keys folder here.", origin, l.keys.Origin)
 		}
 		return nil
 	})
 }
 
 // Origin names the log. It was fixed at first start.
-func (l *Log) Origin() string { return l.key.Origin }
+func (l *Log) Origin() string { return l.keys.Origin }
 
-// PublicKey verifies the log's checkpoints.
-func (l *Log) PublicKey() ed25519.PublicKey { return l.key.Public() }
+// PublicKey verifies the checkpoints that the log signs now.
+func (l *Log) PublicKey() ed25519.PublicKey { return l.keys.current().Public }
 
 // VerifierKey is the public key in the form of golang.org/x/mod/sumdb/note.
-func (l *Log) VerifierKey() string { return l.key.VerifierKey() }
+func (l *Log) VerifierKey() string { return VerifierKey(l.keys.Origin, l.PublicKey()) }
+
+// VerifierKeys are those of all generations, the one that signs now last.
+func (l *Log) VerifierKeys() []string { return l.keys.verifiers() }
+
+// Keys lists all generations of keys, the first one first, and last the one that is about to sign, if there is one.
+func (l *Log) Keys() []PublicKey { return l.keys.list() }
 
 // Entry is what was done, by whom, to what. Data is marshalled to JSON.
 type Entry struct {
@@ -149,8 +158,9 @@ type Proof struct {
 	TreeSize int64    // entries that the checkpoint covers
 	RootHash []byte   // 32 bytes
 	Hashes   [][]byte // RFC 6962 inclusion path, leaf to root
-	// Checkpoint is the signed note.
+	// Checkpoint is the signed note, and Key is whose signature it has.
 	Checkpoint string
+	Key        ed25519.PublicKey
 }
 
 // Await waits until an entry has a position and a checkpoint covers it.
@@ -186,7 +196,7 @@ func (l *Log) Prove(ctx context.Context, entryID string) (Proof, error) {
 	if !position.Valid {
 		return Proof{}, errUnsequenced
 	}
-	cp, err := l.Head(ctx)
+	cp, by, err := l.head(ctx, l.db)
 	if err != nil {
 		return Proof{}, err
 	}
@@ -194,7 +204,7 @@ func (l *Log) Prove(ctx context.Context, entryID string) (Proof, error) {
 	if err != nil {
 		return Proof{}, fmt.Errorf("prove entry %s: %w", entryID, err)
 	}
-	p := Proof{Index: position.Int64, TreeSize: cp.Size, RootHash: cp.Root[:], Checkpoint: cp.Note}
+	p := Proof{Index: position.Int64, TreeSize: cp.Size, RootHash: cp.Root[:], Checkpoint: cp.Note, Key: by}
 	for _, h := range path {
 		p.Hashes = append(p.Hashes, h[:])
 	}
@@ -202,18 +212,28 @@ func (l *Log) Prove(ctx context.Context, entryID string) (Proof, error) {
 }
 
 // Head returns the newest checkpoint; its size is 0 before the first entry.
-func (l *Log) Head(ctx context.Context) (Checkpoint, error) { return head(ctx, l.db, l.key) }
+func (l *Log) Head(ctx context.Context) (Checkpoint, error) {
+	cp, _, err := l.head(ctx, l.db)
+	return cp, err
+}
 
-func head(ctx context.Context, q db.Querier, key *Key) (Checkpoint, error) {
+func (l *Log) head(ctx context.Context, q db.Querier) (Checkpoint, ed25519.PublicKey, error) {
 	var note string
 	err := q.QueryRow(ctx, "select note from ledger_checkpoint order by size desc limit 1").Scan(&note)
 	if errors.Is(err, sql.ErrNoRows) {
-		return Checkpoint{Origin: key.Origin}, nil
+		return Checkpoint{Origin: l.keys.Origin}, nil, nil
 	}
 	if err != nil {
-		return Checkpoint{}, err
+		return Checkpoint{}, nil, err
 	}
-	return ParseCheckpoint(note, key.VerifierKey())
+	cp, by, err := l.keys.parse(note)
+	if err != nil { // another server may have gone over to a new key
+		if ferr := l.follow(ctx, q); ferr != nil {
+			return Checkpoint{}, nil, ferr
+		}
+		cp, by, err = l.keys.parse(note)
+	}
+	return cp, by, err
 }
 
 // hashReader reads the stored hashes of the tree.

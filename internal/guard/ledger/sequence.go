@@ -17,6 +17,20 @@ import (
 // Sequence gives entries their place in the tree and signs checkpoints, until
 // ctx ends. It runs on every replica; the lease lets one of them work.
 func (l *Log) Sequence(ctx context.Context, holder string) error {
+	for {
+		if err := l.sequenceWhileAble(ctx, holder); !errors.Is(err, errLacks) {
+			return err
+		}
+		// The lease is given back: a server that has the key takes it.
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(5 * time.Second):
+		}
+	}
+}
+
+func (l *Log) sequenceWhileAble(ctx context.Context, holder string) error {
 	return lease.Hold(ctx, l.db, "ledger/sequencer", holder, func(ctx context.Context, held lease.Lease) error {
 		appended, cancel := l.db.Subscribe(topicAppended)
 		defer cancel()
@@ -28,6 +42,9 @@ func (l *Log) Sequence(ctx context.Context, holder string) error {
 			n, err := l.sequence(ctx, held)
 			switch {
 			case errors.Is(err, lease.ErrFenced):
+				return err
+			case errors.Is(err, errLacks):
+				slog.ErrorContext(ctx, "ledger not signed", "error", err)
 				return err
 			case err != nil && ctx.Err() == nil:
 				slog.ErrorContext(ctx, "ledger entries not sequenced", "error", err)
@@ -58,7 +75,11 @@ func (l *Log) sequence(ctx context.Context, held lease.Lease) (n int, err error)
 		if err := held.Check(ctx, tx); err != nil {
 			return err
 		}
-		old, err := head(ctx, tx, l.key)
+		key, err := l.signer(ctx, tx)
+		if err != nil {
+			return err
+		}
+		old, _, err := l.head(ctx, tx)
 		if err != nil {
 			return err
 		}
@@ -88,11 +109,11 @@ func (l *Log) sequence(ctx context.Context, held lease.Lease) (n int, err error)
 		if err != nil {
 			return err
 		}
-		if cp, err = l.key.sign(size, root); err != nil {
+		if cp, err = key.sign(size, root); err != nil {
 			return err
 		}
 		if _, err := tx.Exec(ctx, "insert into ledger_checkpoint (org, size, note, key_id, at) values (?, ?, ?, ?, ?)",
-			org, size, cp.Note, l.key.KeyID(), time.Now().UnixMicro()); err != nil {
+			org, size, cp.Note, key.KeyID(), time.Now().UnixMicro()); err != nil {
 			return err
 		}
 		n = len(entries)

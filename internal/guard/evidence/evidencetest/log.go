@@ -42,7 +42,7 @@ func With(t testing.TB, d *db.DB, log evidence.Log, dir string, now func() time.
 	if now != nil {
 		start = now()
 	}
-	a, err := evidence.OpenKeys(dir, Issuer, "", start)
+	a, err := evidence.OpenKeys(dir, Issuer, evidence.Places{}, start)
 	if err != nil {
 		t.Fatal(err)
 	}
