@@ -101,7 +101,7 @@ var bodies = map[string]string{
 	"submit-image": `{"image":"x/y@sha256:0","commit":"x","service":"x"}`, "create-agent-token": `{"name":"x"}`, "create-user": `{"name":"x"}`, "set-roles": `{"roles":[]}`, "create-token": `{"user":"admin","hours":1}`, "create-repository": `{"name":"x"}`,
 	"open-change": `{"branch":"x"}`, "review-change": `{"verdict":"approve"}`, "cancel-run": `{}`, "lint": `{"files":{}}`,
 	"approve-release": `{"environment":"production","verdict":"approve"}`, "pause-rollout": `{}`, "resume-rollout": `{}`, "promote-rollout": `{"reason":"x"}`, "rollback": `{}`,
-	"rotate-keys": `{"reason":"x"}`, "revoke-keys": `{"since":"2026-01-02T03:04:05Z","reason":"x"}`,
+	"rotate-keys": `{"reason":"x"}`, "rotate-ledger-key": `{"reason":"x"}`, "revoke-keys": `{"since":"2026-01-02T03:04:05Z","reason":"x"}`,
 	"start-run": `{"workflow":"ci.yml"}`, "approve-run": `{"environment":"x","verdict":"approve"}`, "add-mirror": `{"from":"/x"}`, "hold-registry": `{"repository":"x","reference":"x","reason":"x"}`, "release-registry-hold": `{"repository":"x","reference":"x","reason":"x"}`,
 	"set-registry-quota": `{"repository":"x","bytes":1}`, "remove-registry-garbage": `{}`, "set-secret": `{"value":"x"}`, "set-variable": `{"value":"x"}`,
 }
