@@ -7,6 +7,7 @@ import (
 	"weir/internal/artifact/version"
 	"weir/internal/base/fault"
 	"weir/internal/edge/api"
+	"weir/internal/edge/web"
 )
 
 // notes are what releases bring, from the commits between two artifacts and the changes that landed them.
@@ -63,4 +64,32 @@ func (n notes) Notes(ctx context.Context, id string) (api.ReleaseNotes, error) {
 
 func noteChange(n version.Note) api.NoteChange {
 	return api.NoteChange{Scope: n.Scope, Text: n.Text, Revision: n.Revision, Author: n.Author, Change: n.Change, Issues: n.Issues}
+}
+
+// page is the notes as their page shows them.
+func (n notes) page(ctx context.Context, id string) (web.ReleaseNotes, error) {
+	a, err := n.s.artifact.Get(ctx, artifact.ID(id))
+	if err != nil {
+		return web.ReleaseNotes{}, err
+	}
+	got, err := n.Notes(ctx, string(a.ID))
+	if err != nil {
+		return web.ReleaseNotes{}, err
+	}
+	out := web.ReleaseNotes{ArtifactID: string(a.ID), Service: a.Service, Version: a.Version, Tag: a.Tag, Digest: a.Digest, From: got.From, Authors: got.Authors, Issues: got.Issues, Markdown: got.Text}
+	if got.From != "" {
+		before, err := n.s.artifact.Before(ctx, a)
+		if err != nil {
+			return out, err
+		}
+		out.FromID = string(before)
+	}
+	for _, g := range got.Groups {
+		w := web.NoteGroup{Title: g.Title}
+		for _, c := range g.Changes {
+			w.Changes = append(w.Changes, web.Note{Scope: c.Scope, Text: c.Text, Revision: c.Revision, Author: c.Author, Change: c.Change, Issues: c.Issues})
+		}
+		out.Groups = append(out.Groups, w)
+	}
+	return out, nil
 }

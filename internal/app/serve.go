@@ -163,7 +163,7 @@ func (s *System) pages() http.Handler {
 	delivery := deliveryAPI{s}
 	return web.New(web.Config{URL: s.Config.URL, Data: live.New(live.Config{
 		DB: s.db, Accounts: s.accounts, Catalog: s.catalog, Source: s.source, Git: s.git, LandRules: rules.All()[policy.ActionLand],
-		Pipeline: s.pipeline, Artifact: s.artifact, Ledger: s.ledger, Policy: s.policy, Deploy: s.deploy, Control: s.control, Trust: s.evidence.TrustedRoot, Custodian: s.keeper, Against: s.against,
+		Pipeline: s.pipeline, Artifact: s.artifact, Ledger: s.ledger, Policy: s.policy, Deploy: s.deploy, Control: s.control, Trust: s.evidence.TrustedRoot, Custodian: s.keeper, Against: s.against, Notes: notes{s}.page,
 		Running: delivery.Running, Approve: delivery.Approve, URL: s.Config.URL, Version: Release,
 	})})
 }

@@ -37,6 +37,8 @@ type Data interface {
 	Change(ctx context.Context, id string) (Change, error)
 	Artifacts(ctx context.Context, query string) (ArtifactList, error)
 	Artifact(ctx context.Context, id string) (Artifact, error)
+	// Notes are what an artifact brings that the one before it has not.
+	Notes(ctx context.Context, id string) (ReleaseNotes, error)
 	// SBOM is the CycloneDX document of an artifact and a name for its file.
 	SBOM(ctx context.Context, id string) (raw []byte, name string, err error)
 	Audit(ctx context.Context, f AuditFilter) (Audit, error)

@@ -69,18 +69,19 @@ func (s *Site) routes() *http.ServeMux {
 	mux.HandleFunc("POST /signout", s.signOut)
 	mux.HandleFunc("POST /theme", s.switchTheme)
 	for pattern, page := range map[string]pageFunc{
-		"/{$}":            s.overview,
-		"/runs":           s.runs,
-		"/runs/{id}":      s.run,
-		"/tests/{key}":    s.test,
-		"/rollouts":       s.rollouts,
-		"/rollouts/{id}":  s.rollout,
-		"/changes":        s.changes,
-		"/changes/{id}":   s.change,
-		"/artifacts":      s.artifacts,
-		"/artifacts/{id}": s.artifact,
-		"/audit":          s.audit,
-		"/jump":           s.jump,
+		"/{$}":                  s.overview,
+		"/runs":                 s.runs,
+		"/runs/{id}":            s.run,
+		"/tests/{key}":          s.test,
+		"/rollouts":             s.rollouts,
+		"/rollouts/{id}":        s.rollout,
+		"/changes":              s.changes,
+		"/changes/{id}":         s.change,
+		"/artifacts":            s.artifacts,
+		"/artifacts/{id}":       s.artifact,
+		"/artifacts/{id}/notes": s.notes,
+		"/audit":                s.audit,
+		"/jump":                 s.jump,
 	} {
 		mux.Handle("GET "+pattern, s.private(s.show(page)))
 	}
@@ -91,6 +92,7 @@ func (s *Site) routes() *http.ServeMux {
 	mux.Handle("GET /runs/{id}/log/{job}/{attempt}/lines", s.private(http.HandlerFunc(s.logLines)))
 	mux.Handle("GET /runs/{id}/log/{job}/{attempt}/search", s.private(http.HandlerFunc(s.logSearch)))
 	mux.Handle("GET /runs/{id}/artifacts/{name}", s.private(http.HandlerFunc(s.artifactFile)))
+	mux.Handle("GET /artifacts/{id}/notes.md", s.private(http.HandlerFunc(s.notesFile)))
 	mux.Handle("GET /artifacts/{id}/sbom.json", s.private(http.HandlerFunc(s.sbom)))
 	mux.Handle("GET /runs/{id}/log/{job}/{attempt}/live", s.private(http.HandlerFunc(s.liveLog)))
 	mux.HandleFunc("GET /services", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/#matrix", http.StatusSeeOther) })

@@ -86,7 +86,7 @@ func (s *site) post(path string, form url.Values) (*http.Response, string) {
 
 var paths = []string{"/", "/runs", "/runs?repository=checkout&state=failure&branch=x&actor=y&workflow=z", "/runs?repository=search", "/runs/run_1", "/runs/run_1?tab=tests", "/runs/run_1?tab=tests&q=webhook", "/runs/run_1?tab=time",
 	"/runs/run_1?tab=artifacts", "/runs/run_1?tab=summary&job=job_integration_2_3", "/runs/run_1?q=chunked", "/runs/run_1?line=12", "/tests/4f2a9c01", "/runs/run_1?job=job_e2e", "/rollouts", "/rollouts/rollout_live", "/changes", "/changes?state=all", "/changes/change_1",
-	"/artifacts", "/artifacts?q=x", "/artifacts?q=CVE-2025-22872", "/artifacts/artifact_1", "/artifacts/artifact_1?q=text", "/audit", "/audit?entry=entry_c", "/jump?q=checkout"}
+	"/artifacts", "/artifacts?q=x", "/artifacts?q=CVE-2025-22872", "/artifacts/artifact_1", "/artifacts/artifact_1?q=text", "/artifacts/artifact_1/notes", "/artifacts/artifact_0/notes", "/audit", "/audit?entry=entry_c", "/jump?q=checkout"}
 
 func TestPagesReadWithoutScript(t *testing.T) {
 	s := open(t)
@@ -96,6 +96,8 @@ func TestPagesReadWithoutScript(t *testing.T) {
 		"/rollouts/rollout_live":      {"Baking at 25%", "No regression seen.", "0.12 of 1", "Roll back now", "Why now", "View as table"},
 		"/changes/change_1":           {"One rule blocks this change", "Can help: ines and kofi"},
 		"/artifacts/artifact_1":       {"weir verify localhost:7400", "Provenance", "release.promote", "Components", "6 of 7 links verified now", "Does not hold", "No admission is signed.", "The chain does not hold", "it runs in staging of checkout", "audit of 2026", "CVE-2025-22872", "high, 7.5", "none yet", "4,291 advisories", "BSD-3-Clause", "3 components differ", "v0.46.0 to v0.47.0", "removed, was v0.38.0", "added, v0.31.0"},
+		"/artifacts/artifact_1/notes": {"2 changes since", "Features", "Reserve stock atomically", "SHOP-7", "/changes/change_1", "/artifacts/artifact_0/notes", "weir release notes checkout 1.1.0"},
+		"/artifacts/artifact_0/notes": {"The first release, 0 changes", "built from the same commits", "No issue"},
 		"/audit?entry=entry_c":        {"Inclusion proof", "48,219 entries", "weir.entry/v1"},
 		"/jump?q=checkout":            {"2 matches for"},
 		"/changes":                    {"Reserve stock atomically"},
@@ -126,6 +128,19 @@ func TestTheSBOMOfAnArtifactIsAFileToKeep(t *testing.T) {
 	}
 	if resp, body := s.get("/artifacts/none/sbom.json"); resp.StatusCode != http.StatusNotFound || !strings.Contains(body, "There is no artifact none") {
 		t.Errorf("GET of no artifact's SBOM = %d: %s", resp.StatusCode, body)
+	}
+}
+
+func TestReleaseNotesAreAFileToKeep(t *testing.T) {
+	s := open(t)
+	resp, body := s.get("/artifacts/artifact_1/notes.md")
+	if resp.StatusCode != http.StatusOK || !strings.HasPrefix(resp.Header.Get("Content-Type"), "text/markdown") || !strings.Contains(resp.Header.Get("Content-Disposition"), `"checkout-1.1.0.md"`) || body != "# checkout 1.1.0\n" {
+		t.Errorf("GET notes.md = %d, %v: %s", resp.StatusCode, resp.Header, body)
+	}
+	for _, file := range []string{"notes", "notes.md"} {
+		if resp, body := s.get("/artifacts/none/" + file); resp.StatusCode != http.StatusNotFound || !strings.Contains(body, "There is no artifact none") {
+			t.Errorf("GET of no artifact's %s = %d: %s", file, resp.StatusCode, body)
+		}
 	}
 }
 

@@ -411,3 +411,8 @@ func (d *Data) keeping(ctx context.Context, a artifact.Artifact) web.Keeping {
 	}
 	return web.Keeping{}
 }
+
+// Notes implements web.Data.
+func (d *Data) Notes(ctx context.Context, id string) (web.ReleaseNotes, error) {
+	return d.Config.Notes(ctx, id)
+}

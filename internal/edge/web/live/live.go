@@ -49,6 +49,8 @@ type Config struct {
 	Custodian artifact.Custodian
 	// Against holds findings against each limit of their service.
 	Against func(ctx context.Context, serviceID string, f artifact.Findings) ([]policy.Against, error)
+	// Notes are what an artifact brings.
+	Notes func(ctx context.Context, artifactID string) (web.ReleaseNotes, error)
 	// Trust is the trusted root as it is now.
 	Trust func() evidence.TrustedRoot
 	// Running is what a target reports of an environment now; nil if it does not answer.
