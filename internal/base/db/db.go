@@ -64,14 +64,16 @@ type DB struct {
 	stop   context.CancelFunc
 	done   chan struct{}
 
-	mu   sync.Mutex
-	subs map[string]map[chan struct{}]struct{}
+	mu    sync.Mutex
+	subs  map[string]map[chan struct{}]struct{}
+	wakes int64            // of all topics
+	woken map[string]int64 // wakes at the last one of a topic that has subscribers
 }
 
 // New wraps an engine. Adapters call it.
 func New(e Engine) *DB {
 	ctx, stop := context.WithCancel(context.Background())
-	d := &DB{engine: e, stop: stop, done: make(chan struct{}), subs: map[string]map[chan struct{}]struct{}{}}
+	d := &DB{engine: e, stop: stop, done: make(chan struct{}), subs: map[string]map[chan struct{}]struct{}{}, woken: map[string]int64{}}
 	go func() {
 		defer close(d.done)
 		for ctx.Err() == nil {
@@ -230,13 +232,26 @@ func (d *DB) Subscribe(topic string) (<-chan struct{}, func()) {
 		delete(d.subs[topic], ch)
 		if len(d.subs[topic]) == 0 {
 			delete(d.subs, topic)
+			delete(d.woken, topic)
 		}
 	}
+}
+
+// Woken is a number that grows with each wake-up of a topic, as long as it has subscribers. Who reads rows after asking sees what all
+// wake-ups up to it told of.
+func (d *DB) Woken(topic string) int64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.woken[topic]
 }
 
 func (d *DB) deliver(topic string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if len(d.subs[topic]) > 0 {
+		d.wakes++
+		d.woken[topic] = d.wakes
+	}
 	for ch := range d.subs[topic] {
 		select {
 		case ch <- struct{}{}:

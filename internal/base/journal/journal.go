@@ -159,9 +159,10 @@ func (j *Journal) Follow(ctx context.Context, name string, handle func(context.C
 			slog.WarnContext(ctx, "cursor not stored; some facts will be handled again", "follower", name, "error", err)
 		}
 	}()
-	pause := time.Duration(0)
+	pause, polled := time.Duration(0), true
 	for {
-		n, err := c.follow(ctx, handle)
+		more, err := c.follow(ctx, polled, handle)
+		polled = false
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
@@ -174,10 +175,11 @@ func (j *Journal) Follow(ctx context.Context, name string, handle func(context.C
 			case <-time.After(pause):
 			}
 			continue
-		case n > 0:
+		case more:
 			pause = 0
 			continue
 		}
+		pause = 0
 		wait := poll
 		if c.done > c.stored {
 			wait = max(time.Until(c.since.Add(storeAfter)), 0)
@@ -187,6 +189,7 @@ func (j *Journal) Follow(ctx context.Context, name string, handle func(context.C
 		case <-ctx.Done():
 		case <-sequenced:
 		case <-timer.C:
+			polled = true
 		}
 		timer.Stop()
 	}
@@ -208,19 +211,23 @@ type cursor struct {
 	since  time.Time // when done went beyond stored
 }
 
-func (c *cursor) follow(ctx context.Context, handle func(context.Context, Fact) error) (int, error) {
+// follow handles the next facts, and reports whether there may be more of which no wake-up will tell. A poll trusts no wake-up.
+func (c *cursor) follow(ctx context.Context, polled bool, handle func(context.Context, Fact) error) (more bool, err error) {
+	woken := int64(-1)
+	if !polled {
+		woken = c.j.db.Woken(topicSequenced)
+	}
 	if !c.loaded {
 		err := c.j.db.QueryRow(ctx, "select position from journal_cursor where name = ?", c.name).Scan(&c.stored)
 		if err != nil && !errors.Is(err, sql.ErrNoRows) {
-			return 0, err
+			return false, err
 		}
 		c.loaded, c.done = true, c.stored
 	}
-	facts, err := c.j.tail.after(c.done, func() ([]Fact, error) { return c.j.After(ctx, c.done, storeFacts) })
+	facts, more, err := c.j.tail.after(c.done, woken, func() ([]Fact, error) { return c.j.After(ctx, c.done, storeFacts) })
 	if err != nil {
-		return 0, err
+		return false, err
 	}
-	n := 0
 	for _, f := range facts {
 		if err = handle(ctx, f); err != nil {
 			err = fmt.Errorf("%s %s at %d: %w", f.Type, f.Subject, f.Position, err)
@@ -230,12 +237,11 @@ func (c *cursor) follow(ctx context.Context, handle func(context.Context, Fact) 
 			c.since = time.Now()
 		}
 		c.done = f.Position
-		n++
 	}
 	if c.done-c.stored >= storeFacts || c.done > c.stored && time.Since(c.since) >= storeAfter {
 		err = errors.Join(err, c.store(context.WithoutCancel(ctx)))
 	}
-	return n, err
+	return more, err
 }
 
 // store keeps the cursor. It never goes back, also if another replica has taken over.

@@ -14,12 +14,13 @@ func TestManyReadersOfATailMissNothingAndReadLittle(t *testing.T) {
 		bin   tail
 		mu    sync.Mutex
 		there int64 // committed
+		woken int64 // wake-ups, each told a moment after its commit
 		reads int
 	)
-	committed := func() int64 {
+	look := func() (int64, int64) {
 		mu.Lock()
 		defer mu.Unlock()
-		return there
+		return there, woken
 	}
 	read := func(after int64) ([]Fact, error) {
 		mu.Lock()
@@ -32,25 +33,17 @@ func TestManyReadersOfATailMissNothingAndReadLittle(t *testing.T) {
 		return out, nil
 	}
 	var wg sync.WaitGroup
-	grown := make([]chan struct{}, readers)
+	grown := make([]chan int64, readers) // how much was there when it was told
 	for i := range grown {
-		grown[i] = make(chan struct{}, 1)
+		grown[i] = make(chan int64, all)
 		wg.Go(func() {
-			at := int64(0)
+			at, told := int64(0), int64(0)
 			for at < all {
-				must := committed()
-				facts, err := bin.after(at, func() ([]Fact, error) { return read(at) })
+				_, woken := look()
+				facts, more, err := bin.after(at, woken, func() ([]Fact, error) { return read(at) })
 				if err != nil {
 					t.Error(err)
 					return
-				}
-				if len(facts) == 0 {
-					if must > at {
-						t.Errorf("reader %d was told that nothing follows %d, but %d was there before it asked", i, at, must)
-						return
-					}
-					<-grown[i]
-					continue
 				}
 				for _, f := range facts {
 					if f.Position != at+1 {
@@ -59,23 +52,36 @@ func TestManyReadersOfATailMissNothingAndReadLittle(t *testing.T) {
 					}
 					at = f.Position
 				}
+				if more {
+					continue
+				}
+				if told > at {
+					t.Errorf("reader %d is to wait after %d, but was woken for %d before it asked", i, at, told)
+					return
+				}
+				if at < all {
+					told = <-grown[i]
+				}
 			}
 		})
 	}
-	for committed() < all {
+	for committed := int64(0); committed < all; {
 		mu.Lock()
 		there = min(all, there+1+rand.Int64N(7))
+		committed = there
+		mu.Unlock()
+		mu.Lock()
+		woken++
 		mu.Unlock()
 		for _, g := range grown {
-			select {
-			case g <- struct{}{}:
-			default:
-			}
+			g <- committed
 		}
 	}
 	wg.Wait()
 	if len(bin.facts) > most {
 		t.Errorf("%d facts are remembered, at most %d should be", len(bin.facts), most)
 	}
-	t.Logf("%d reads for %d facts and %d readers", reads, all, readers)
+	if _, wakes := look(); int64(reads) > 2*wakes {
+		t.Errorf("%d reads for %d wake-ups of %d readers", reads, wakes, readers)
+	}
 }
