@@ -45,6 +45,7 @@ them; they run again elsewhere. The server may restart meanwhile: jobs go on.`,
 	f.Uint64Var(&o.Memory, "memory", 0, "bytes of memory of a job (default unlimited)")
 	f.Float64Var(&o.CPU, "cpu", 0, "processors of a job (default all)")
 	f.Uint64Var(&o.Processes, "processes", 4096, "processes and threads of a job")
+	f.Uint64Var(&o.Repositories, "repositories", 8<<30, "bytes of copies of repositories that are kept for fast checkouts, if there is git; 0 keeps none")
 	f.StringVar(&level, "log-level", "info", "least level that is written: debug, info, warn, error")
 	f.StringVar(&format, "log-format", "text", "how lines are written: text or json")
 

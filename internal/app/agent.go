@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"runtime"
@@ -20,6 +21,7 @@ import (
 	"weir/internal/pipeline/runner"
 	"weir/internal/pipeline/runner/local"
 	"weir/internal/pipeline/runner/remote"
+	"weir/internal/source/git"
 )
 
 // openAgents is where jobs run: on agents, and in this process.
@@ -64,6 +66,7 @@ type AgentOptions struct {
 	Memory        uint64
 	CPU           float64
 	Processes     uint64
+	Repositories  uint64 // bytes of the copies of repositories that are kept; 0 keeps none
 }
 
 // RunAgent runs jobs for a server until ctx ends; then it finishes those that it has. A second signal ends them, too.
@@ -110,6 +113,13 @@ func RunAgent(ctx context.Context, o AgentOptions) error {
 		}
 	}
 	a := &remote.Agent{Client: &remote.Client{URL: o.Server, Token: o.Token, HTTP: agentClient()}, Runner: run, Dir: filepath.Join(dir, "spool"), Labels: labels, Slots: o.Slots, Version: Release}
+	if _, err := exec.LookPath("git"); err == nil && o.Repositories > 0 {
+		near, err := git.OpenNear(filepath.Join(dir, "git"), int64(o.Repositories))
+		if err != nil {
+			return err
+		}
+		a.Near = near
+	}
 	kill, stop := signalAgain(ctx)
 	defer stop()
 	return a.Run(ctx, kill)

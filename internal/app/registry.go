@@ -70,7 +70,9 @@ func (s *System) jobActor(ctx context.Context, token string) (identity.Actor, id
 		return identity.Anonymous, c, err
 	}
 	a := identity.Actor{ID: c.JobID + "#" + strconv.Itoa(c.Attempt), Name: "job/" + st.Key, Kind: identity.Job}
-	if c.Grants != nil {
+	if c.Grants == nil { // the runner's own, with which it checks out for the job
+		a.Roles, a.Repository = []string{identity.Checkout}, st.RepositoryID
+	} else {
 		grants := *c.Grants
 		if st.Trust != pipeline.Landed {
 			grants = grants.ReadOnly()
@@ -108,7 +110,7 @@ func (s *System) asker(ctx context.Context, teams bool) (artifact.Asker, error) 
 	case who.Actor.Kind == identity.Job:
 		scope, err := s.jobScope(ctx, who.Actor.ID)
 		who.Job = &scope
-		if a := who.Actor; a.Repository != "" { // the token that the job's code holds
+		if a := who.Actor; a.Repository != "" && !slices.Contains(a.Roles, identity.Checkout) { // the token that the job's code holds
 			scope.NoPull, scope.NoPush = !slices.Contains(a.Roles, "packages:read"), !slices.Contains(a.Roles, "packages:write")
 		}
 		return who, err

@@ -25,6 +25,7 @@ type agent struct {
 	log    *buffer
 	cmd    *exec.Cmd
 	exited chan struct{}
+	flags  []string
 }
 
 // agent makes a token for an agent and starts it.
@@ -47,6 +48,7 @@ func (w *world) agent(name, labels string) *agent {
 func (a *agent) start() {
 	a.t.Helper()
 	a.cmd = exec.Command(binary, "agent", "--server", a.url, "--dir", a.dir, "--labels", a.labels, "--slots", "2")
+	a.cmd.Args = append(a.cmd.Args, a.flags...)
 	a.cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + a.dir, "WEIR_TOKEN=" + a.token}
 	a.cmd.Stdout, a.cmd.Stderr = a.log, a.log
 	if err := a.cmd.Start(); err != nil {

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os/exec"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -199,7 +200,7 @@ func (h *Handler) serve(ctx context.Context, w http.ResponseWriter, r *http.Requ
 		"-c", "core.hooksPath=" + h.HooksDir, "-c", "safe.directory=" + dir,
 		"-c", "transfer.fsckObjects=true", "-c", "receive.unpackLimit=1", "-c", "receive.advertisePushOptions=true",
 		"-c", fmt.Sprintf("receive.maxInputSize=%d", h.MaxPush), "-c", "receive.autogc=false", "-c", "gc.auto=0",
-		"-c", "core.fsync=committed", "-c", "uploadpack.allowFilter=true", "-c", "uploadpack.allowAnySHA1InWant=false",
+		"-c", "core.fsync=committed", "-c", "uploadpack.allowFilter=true", "-c", fmt.Sprintf("uploadpack.allowAnySHA1InWant=%v", slices.Contains(identity.From(ctx).Roles, identity.Checkout)),
 		service, "--stateless-rpc",
 	}
 	cmd := exec.CommandContext(ctx, "git", append(append(args, extra...), dir)...)

@@ -20,6 +20,9 @@ const (
 	Auditor    = "auditor"
 )
 
+// Checkout is what a runner may do in a job's name before any of the job's code runs. No person holds it.
+const Checkout = "checkout"
+
 // Roles lists all roles.
 var Roles = []string{Admin, Maintainer, Developer, Approver, Auditor}
 

@@ -22,6 +22,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"weir/internal/base/blob"
@@ -273,6 +274,9 @@ func runEnv(ctx context.Context, dir string, env []string, stdin io.Reader, args
 	}
 	cmd := exec.CommandContext(ctx, "git", args...)
 	cmd.Env, cmd.Stdin, cmd.WaitDelay = Env(env...), stdin, 2*time.Second
+	// With its helpers: one that waits for a remote would outlive a git that is killed.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	var out, errOut bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errOut
 	if err := cmd.Run(); err != nil {

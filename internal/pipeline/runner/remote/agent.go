@@ -35,6 +35,8 @@ type Agent struct {
 	Labels  []string
 	Slots   int
 	Version string
+	// Near keeps repositories, so that a checkout fetches what is new; nil leaves it to the server to send all of it.
+	Near Near
 
 	logs *logs.Dir
 	beat chan struct{} // asks for a beat now; holds one
@@ -291,7 +293,7 @@ func (a *Agent) run(ctx context.Context, key Key, t *task, job runner.Job) {
 		over := make(chan struct{})
 		var ship sync.WaitGroup
 		ship.Go(func() { a.ship(ctx, key, job, over) })
-		res, err = a.Runner.Run(ctx, job, &host{a.Client, key, filepath.Join(a.Dir, "spool")}, log)
+		res, err = a.Runner.Run(ctx, job, &host{a.Client, key, filepath.Join(a.Dir, "spool"), a.Near, job}, log)
 		if err == nil {
 			res = runner.Masked(res, log)
 		}

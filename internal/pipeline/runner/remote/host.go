@@ -3,20 +3,24 @@ package remote
 import (
 	"archive/tar"
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"os"
 	"path"
 	"path/filepath"
+	"strings"
 
 	"weir/internal/base/fault"
 	"weir/internal/pipeline"
 	"weir/internal/pipeline/runner"
+	"weir/internal/source"
 )
 
 // host is the server as a job on an agent sees it. What goes up or comes down is spooled in a file, so that a server that restarts
@@ -25,6 +29,13 @@ type host struct {
 	client *Client
 	key    Key
 	dir    string // for spools
+	near   Near
+	job    runner.Job
+}
+
+// Near clones from a copy on this machine that it brings up to date from a remote. An error that is no fault is about the copy.
+type Near interface {
+	Clone(ctx context.Context, repositoryID string, from source.Remote, c source.Clone, dir string) (revision string, err error)
 }
 
 var _ runner.Host = (*host)(nil)
@@ -66,6 +77,16 @@ func (h *host) send(ctx context.Context, op string, q url.Values, r io.Reader) e
 
 // Checkout implements runner.Host.
 func (h *host) Checkout(ctx context.Context, c runner.Checkout, dir string) (revision string, err error) {
+	if h.near != nil && h.job.Registry.Token != "" {
+		revision, err := h.nearby(ctx, c, dir)
+		if err == nil || fault.KindOf(err) != "" || ctx.Err() != nil {
+			return revision, err
+		}
+		slog.WarnContext(ctx, "checkout does not come from the copy on this machine; the server sends all of it", "repository", h.job.Repository, "error", err)
+		if err := empty(dir); err != nil {
+			return "", err
+		}
+	}
 	spec, err := json.Marshal(c)
 	if err != nil {
 		return "", err
@@ -76,6 +97,25 @@ func (h *host) Checkout(ctx context.Context, c runner.Checkout, dir string) (rev
 	}
 	defer r.Close()
 	return revision, unpack(r, dir)
+}
+
+// nearby checks out from the copy on this machine.
+func (h *host) nearby(ctx context.Context, c runner.Checkout, dir string) (string, error) {
+	ref, _ := h.job.GitHub["ref"].(string)
+	public, _ := h.job.GitHub["server_url"].(string)
+	at := "/git/" + h.job.Repository + ".git"
+	from := source.Remote{URL: strings.TrimSuffix(h.client.URL, "/") + at, Header: "Authorization: Basic " + base64.StdEncoding.EncodeToString([]byte("job:"+h.job.Registry.Token))}
+	return h.near.Clone(ctx, h.job.RepositoryID, from, source.Clone{Revision: h.job.Revision, RunRef: ref, Ref: c.Ref, Depth: c.Depth, Tags: c.Tags,
+		Filter: c.Filter, Sparse: c.Sparse, Cone: c.Cone, Origin: strings.TrimSuffix(public, "/") + at}, dir)
+}
+
+// empty removes what is in a folder.
+func empty(dir string) error {
+	found, err := os.ReadDir(dir)
+	for _, d := range found {
+		err = errors.Join(err, os.RemoveAll(filepath.Join(dir, d.Name())))
+	}
+	return err
 }
 
 // Action implements runner.Host.
