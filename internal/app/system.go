@@ -291,7 +291,7 @@ func (s *System) openPipeline(ctx context.Context) error {
 		Outputs: s.artifact, Runner: runner, Fleet: s.agents, Logs: dir, Registry: s.jobRegistry, Token: s.jobToken, URL: s.Config.URL,
 	})
 	tests := testdb.New(s.db)
-	garbage := s.retention(rows, bytes, archive)
+	garbage := s.retention(rows, bytes, archive, artifacts)
 	s.pipeline = &pipeline.Service{Environments: environments{s}, Agents: s.agents, Store: rows, Logs: dir, Tests: tests, Blobs: bytes, Garbage: garbage, Authorize: authorize, Check: spec.Check, Dispatch: s.engine.Dispatch, Slots: s.engine.Slots(), Room: room, Now: time.Now}
 	s.add(s.engine, dir, garbage, &testresult.Reader{Journal: s.journal, Runs: rows, Logs: dir, Blobs: bytes, Store: tests})
 	return nil

@@ -28,12 +28,14 @@ type Garbage struct {
 	ArtifactRuns  int       `json:"artifact_runs" doc:"Runs whose artifacts go."`
 	Artifacts     int       `json:"artifacts"`
 	ArtifactBytes int64     `json:"artifact_bytes"`
+	Orphans       int       `json:"orphans" doc:"Stored bytes that nothing refers to, as a crash leaves them."`
+	OrphanBytes   int64     `json:"orphan_bytes"`
 	Oldest        RunID     `json:"oldest,omitempty"`
 	Newest        RunID     `json:"newest,omitempty"`
 }
 
 // Nothing reports whether there is none.
-func (g Garbage) Nothing() bool { return g.Logs == 0 && g.Artifacts == 0 }
+func (g Garbage) Nothing() bool { return g.Logs == 0 && g.Artifacts == 0 && g.Orphans == 0 }
 
 // Collector removes what retention no longer keeps, or with dry says what it would remove. Each removal is in the ledger.
 type Collector interface {

@@ -198,3 +198,9 @@ func (r Registry) Needed(ctx context.Context, q db.Querier, stored blob.Digest) 
 	err := q.QueryRow(ctx, "select (select count(*) from registry_blob where stored = ?) + (select count(*) from registry_manifest where stored = ?)", string(stored), string(stored)).Scan(&n)
 	return n > 0, err
 }
+
+// Known tells of some stored bytes which a row refers to, or is about to forget.
+func (r Registry) Known(ctx context.Context, some []blob.Digest) (map[blob.Digest]bool, error) {
+	return db.Known(ctx, r.DB, `select stored from registry_blob where stored = ? union all select stored from registry_manifest where stored = ? union all select stored from registry_chunk where stored = ?
+		union all select stored from registry_garbage where stored = ? union all select stored from registry_damage where stored = ? union all select stored from intake where stored = ?`, some)
+}

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"io"
 	"strings"
+	"time"
 
 	"weir/internal/base/fault"
 )
@@ -48,6 +49,15 @@ var ErrDamaged = errors.New("the stored bytes are damaged")
 type Quarantiner interface {
 	// Quarantine takes a blob out of the store and keeps its bytes apart; one that is not there is no error.
 	Quarantine(ctx context.Context, d Digest) error
+}
+
+// Sweeper is a store that can be searched for bytes that nobody refers to.
+type Sweeper interface {
+	// Older calls fn with each blob that was last put before a time.
+	Older(ctx context.Context, before time.Time, fn func(d Digest, size int64) error) error
+	// DeleteOlder removes a blob unless it was put again since a time, and reports whether it did. Whoever puts the same bytes meanwhile
+	// has them.
+	DeleteOlder(ctx context.Context, d Digest, before time.Time) (bool, error)
 }
 
 // Quarantine takes a damaged blob out of a store, so that it can be put again. A store that cannot keep it apart deletes it.

@@ -92,3 +92,8 @@ func (s *Store) ClearWaste(ctx context.Context, blobs blob.Store, now time.Time)
 	}
 	return n, nil
 }
+
+// Known tells of some bytes which a row refers to, or is about to forget.
+func (s *Store) Known(ctx context.Context, some []blob.Digest) (map[blob.Digest]bool, error) {
+	return db.Known(ctx, s.db, `select digest from pipeline_artifact where digest = ? union all select digest from pipeline_cache where digest = ? union all select digest from pipeline_waste where digest = ?`, some)
+}

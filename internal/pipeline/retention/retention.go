@@ -28,8 +28,10 @@ type Collector struct {
 	LogBlobs blob.Store
 	Ledger   pipeline.Ledger
 	Rules    pipeline.Retention
-	Holder   string
-	Now      func() time.Time
+	// Others are further stores that are searched for bytes which nothing refers to.
+	Others []Share
+	Holder string
+	Now    func() time.Time
 }
 
 var _ pipeline.Collector = (*Collector)(nil)
@@ -59,7 +61,7 @@ func (c *Collector) Run(ctx context.Context) error {
 			case err != nil:
 				slog.ErrorContext(ctx, "retention failed; it will be tried again", "error", err)
 			case !g.Nothing():
-				slog.InfoContext(ctx, "retention removed", "logs", g.Logs, "artifacts", g.Artifacts, "bytes", g.LogBytes+g.ArtifactBytes)
+				slog.InfoContext(ctx, "retention removed", "logs", g.Logs, "artifacts", g.Artifacts, "orphans", g.Orphans, "bytes", g.LogBytes+g.ArtifactBytes+g.OrphanBytes)
 			}
 		}
 	})
@@ -103,6 +105,9 @@ func (c *Collector) Collect(ctx context.Context, by string, dry bool) (g pipelin
 		}, &g); err != nil {
 			return g, fmt.Errorf("remove %s: %w", name, err)
 		}
+	}
+	if err := c.orphans(ctx, by, dry, &g); err != nil {
+		return g, err
 	}
 	if dry {
 		return g, nil

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+	"time"
 
 	"weir/internal/base/blob"
 	"weir/internal/base/db"
@@ -25,7 +26,27 @@ func Open(root string) (*Store, error) {
 	if err := os.MkdirAll(filepath.Join(root, "tmp"), 0o700); err != nil {
 		return nil, fmt.Errorf("open blob folder: %w", err)
 	}
-	return &Store{root}, nil
+	s := &Store{root}
+	return s, s.putBack()
+}
+
+// putBack returns what a sweep that died had taken aside.
+func (s *Store) putBack() error {
+	left, err := filepath.Glob(filepath.Join(s.root, "tmp", "swept-*", "*"))
+	if err != nil {
+		return err
+	}
+	for _, held := range left {
+		d, err := blob.ParseDigest("sha256:" + filepath.Base(held))
+		if err != nil {
+			continue
+		}
+		if err := os.Rename(held, s.path(d)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("open blob folder: %w", err)
+		}
+		_ = os.Remove(filepath.Dir(held))
+	}
+	return nil
 }
 
 func (s *Store) path(d blob.Digest) string {
@@ -52,7 +73,10 @@ func (s *Store) Put(ctx context.Context, r io.Reader) (_ blob.Digest, _ int64, e
 	}
 	d := blob.Digest("sha256:" + hex.EncodeToString(sum[:]))
 	path := s.path(d)
-	if _, err := os.Stat(path); err == nil {
+	// The time of a blob is that of the last who wanted it there: what was put again is not old. A file that a sweep has taken away
+	// meanwhile is written anew.
+	now := time.Now()
+	if err := os.Chtimes(path, now, now); err == nil {
 		f.Close()
 		os.Remove(f.Name())
 		return d, n, nil
@@ -122,6 +146,62 @@ func (s *Store) Delete(_ context.Context, d blob.Digest) error {
 		return err
 	}
 	return nil
+}
+
+// Older walks the folder.
+func (s *Store) Older(ctx context.Context, before time.Time, fn func(blob.Digest, int64) error) error {
+	root := filepath.Join(s.root, "sha256")
+	err := filepath.WalkDir(root, func(path string, e fs.DirEntry, err error) error {
+		if err == nil {
+			err = ctx.Err()
+		}
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // gone meanwhile
+		}
+		if err != nil || e.IsDir() {
+			return err
+		}
+		d, err := blob.ParseDigest("sha256:" + e.Name())
+		if err != nil {
+			return nil // nothing of ours
+		}
+		st, err := e.Info()
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err != nil || !st.ModTime().Before(before) {
+			return err
+		}
+		return fn(d, st.Size())
+	})
+	if err != nil {
+		return fmt.Errorf("search blob folder: %w", err)
+	}
+	return nil
+}
+
+// DeleteOlder takes the file aside before it looks at its time: whoever puts the same bytes from then on writes a file of their own, and whoever did so
+// before has made it young.
+func (s *Store) DeleteOlder(_ context.Context, d blob.Digest, before time.Time) (bool, error) {
+	if _, err := blob.ParseDigest(string(d)); err != nil {
+		return false, err
+	}
+	aside, err := os.MkdirTemp(filepath.Join(s.root, "tmp"), "swept-")
+	if err != nil {
+		return false, err
+	}
+	defer os.Remove(aside)
+	path, held := s.path(d), filepath.Join(aside, d.Hex())
+	if err := os.Rename(path, held); errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	} else if err != nil {
+		return false, err
+	}
+	st, err := os.Stat(held)
+	if err == nil && st.ModTime().Before(before) {
+		return true, os.Remove(held)
+	}
+	return false, errors.Join(err, os.Rename(held, path), syncDir(filepath.Dir(path)))
 }
 
 // Quarantine moves the file to the folder damaged.

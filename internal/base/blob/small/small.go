@@ -15,6 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"weir/internal/base/blob"
 	"weir/internal/base/db"
@@ -33,6 +34,7 @@ type Store struct {
 var (
 	_ blob.Store       = (*Store)(nil)
 	_ blob.Quarantiner = (*Store)(nil)
+	_ blob.Sweeper     = (*Store)(nil)
 )
 
 // Open brings the table up to date.
@@ -131,4 +133,20 @@ func (s *Store) remove(ctx context.Context, d blob.Digest, large func(context.Co
 		return err
 	}
 	return nil
+}
+
+// Older searches the other store: a small blob is written with what refers to it.
+func (s *Store) Older(ctx context.Context, before time.Time, fn func(blob.Digest, int64) error) error {
+	if w, ok := s.large.(blob.Sweeper); ok {
+		return w.Older(ctx, before, fn)
+	}
+	return nil
+}
+
+// DeleteOlder removes from the other store.
+func (s *Store) DeleteOlder(ctx context.Context, d blob.Digest, before time.Time) (bool, error) {
+	if w, ok := s.large.(blob.Sweeper); ok {
+		return w.DeleteOlder(ctx, d, before)
+	}
+	return false, nil
 }

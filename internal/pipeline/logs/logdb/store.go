@@ -155,3 +155,8 @@ func (s *Store) Sealed(ctx context.Context, before time.Time, after pipeline.Run
 	rows, err := s.db.Query(ctx, "select distinct run_id from pipeline_log where removed = 0 and sealed < ? and run_id > ? order by run_id limit ?", db.Micros(before), after, limit)
 	return db.Collect(rows, err, func(r *sql.Rows) (id pipeline.RunID, err error) { return id, r.Scan(&id) })
 }
+
+// Known tells of some bytes which a row refers to, or is about to forget.
+func (s *Store) Known(ctx context.Context, some []blob.Digest) (map[blob.Digest]bool, error) {
+	return db.Known(ctx, s.db, `select blob from pipeline_log_chunk where blob = ? union all select blob from pipeline_log_waste where blob = ?`, some)
+}
