@@ -26,13 +26,15 @@ A secret's value is taken from the environment variable of its name, or given as
 NAME=VALUE.
 
 Containers of jobs are made by runc, of images in the registry of the server that
-you are logged in to (or --server), or in a folder (--images).
+you are logged in to (or --server), or in a folder (--images). Actions and workflows of
+other repositories come from clones on this machine (--mirror, --mirrors): nothing is fetched.
 
 Exit status: 0 all runs succeeded, 5 one failed or a workflow is refused.`,
 		Example: `  weir run
   weir run -W ci.yml -j test
   weir run -W ci.yml --matrix os:linux --secret NPM_TOKEN
   weir run -W ci.yml --images ./images
+  weir run -W ci.yml --mirror acme/tools=../tools
   weir run -W release.yml --event workflow_dispatch --input level=patch`,
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			o.Dir = "."
@@ -85,6 +87,8 @@ Exit status: 0 all runs succeeded, 5 one failed or a workflow is refused.`,
 	f.StringArrayVar(&vars, "var", nil, "NAME=VALUE of a variable; may be repeated")
 	f.IntVar(&o.Slots, "slots", 0, "jobs at a time (default: processors)")
 	f.StringVar(&o.Network, "network", "egress", "what jobs may reach: egress or none")
+	f.StringArrayVar(&o.Mirrors, "mirror", nil, "repository on this machine that actions and workflows of another come from: owner/name=PATH; may be repeated")
+	f.StringVar(&o.MirrorDir, "mirrors", os.Getenv("WEIR_MIRRORS"), "folder that has such repositories as owner/name (default: $WEIR_MIRRORS)")
 	f.StringVar(&o.Images, "images", "", "folder with images for containers, an OCI image layout (default: the server's registry)")
 	f.BoolVar(&o.Unconfined, "unconfined", false, "run jobs without protection")
 	f.BoolVarP(&o.Quiet, "quiet", "q", false, "only the outcome, no logs")

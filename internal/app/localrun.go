@@ -28,6 +28,7 @@ import (
 	"weir/internal/pipeline/runner/local"
 	"weir/internal/pipeline/spec"
 	"weir/internal/source"
+	"weir/internal/source/mirror"
 )
 
 // LocalRun asks for the workflows of a folder to run on this machine, without a server.
@@ -44,6 +45,9 @@ type LocalRun struct {
 	Unconfined bool
 	Network    string
 	Quiet      bool // no log lines, only the outcome
+	// Mirrors are repositories on this machine that actions and workflows of others come from, each owner/name=PATH; MirrorDir has more.
+	Mirrors   []string
+	MirrorDir string
 	// Images is a folder with images for containers; Server has them otherwise, for whoever has the token.
 	Images, Server, Token string
 }
@@ -97,6 +101,10 @@ func RunLocal(ctx context.Context, o LocalRun, out io.Writer) (_ []Outcome, err 
 	if support := confine.Probe(); !support.OK && !o.Unconfined {
 		return nil, fault.New(fault.Unavailable, "This machine cannot confine jobs: %s\nRun them without protection with --unconfined.", strings.Join(support.Missing, "; "))
 	}
+	mirrors, err := mirror.NewFolders(o.Mirrors, o.MirrorDir)
+	if err != nil {
+		return nil, err
+	}
 	tree, err := openWorktree(o.Dir)
 	if err != nil {
 		return nil, err
@@ -137,8 +145,9 @@ func RunLocal(ctx context.Context, o LocalRun, out io.Writer) (_ []Outcome, err 
 	}
 	l.engine = pipelineengine.New(pipelineengine.Config{Holder: "local", Slots: o.Slots, Select: func(j *pipeline.JobPlan) bool { return pipelineengine.Selected(j, o.Matrix) }},
 		pipelineengine.Parts{DB: d, Journal: l.journal, Store: l.rows, Keeper: pipelineengine.Keeper{Blobs: bytes, Rows: l.rows}, Repository: tree,
-			Images: func(pipeline.JobID, int) oci.Source { return localImages(o) },
-			Refs:   localRefs{head}, Settings: settingsOf{o.Vars, o.Secrets}, Runner: runner, Logs: l.logs})
+			Images:  func(pipeline.JobID, int) oci.Source { return localImages(o) },
+			Mirrors: mirrors,
+			Refs:    localRefs{head}, Settings: settingsOf{o.Vars, o.Secrets}, Runner: runner, Logs: l.logs})
 	l.service = &pipeline.Service{Store: l.rows, Logs: l.logs, Check: spec.Check, Slots: l.engine.Slots(), Authorize: func(context.Context, string, string) error { return nil }}
 	who := first(os.Getenv("USER"), "local")
 	runs, err := l.engine.StartLocal(ctx, pipelineengine.Local{Workflow: o.Workflow, Event: o.Event, Branch: first(branch, "main"), Job: o.Job, Matrix: o.Matrix, Inputs: o.Inputs,

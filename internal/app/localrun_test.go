@@ -90,3 +90,59 @@ func TestALocalRunSaysWhatItCannotFind(t *testing.T) {
 		}
 	}
 }
+
+func TestALocalRunUsesActionsOfClonesOnThisMachine(t *testing.T) {
+	clone := func(dir string, files map[string]string) {
+		t.Helper()
+		for name, text := range files {
+			if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, args := range [][]string{{"init", "-q", "-b", "main"}, {"add", "-A"}, {"-c", "user.name=a", "-c", "user.email=a@example.com", "commit", "-qm", "x"}, {"tag", "v1"}} {
+			if out, err := exec.Command("git", append([]string{"-C", dir}, args...)...).CombinedOutput(); err != nil {
+				t.Fatalf("git %v: %v %s", args, err, out)
+			}
+		}
+	}
+	tools, many := t.TempDir(), t.TempDir()
+	clone(tools, map[string]string{"hello/action.yml": "runs: {using: composite, steps: [{run: echo from the tools, shell: sh}, {uses: o/leaf@main}]}\n",
+		".github/workflows/called.yml": "on: workflow_call\njobs: {c: {runs-on: x, steps: [{run: echo from the called}]}}\n"})
+	clone(filepath.Join(many, "o", "leaf.git"), map[string]string{"action.yml": "runs: {using: composite, steps: [{run: cat $GITHUB_ACTION_PATH/leaf.txt, shell: sh}]}\n", "leaf.txt": "from the leaf\n"})
+	dir := workingTree(t, map[string]string{".github/workflows/ci.yml": "on: push\njobs:\n  a: {runs-on: x, steps: [{uses: Acme/Tools/hello@v1}]}\n  b: {uses: acme/tools/.github/workflows/called.yml@v1}\n"})
+	var out bytes.Buffer
+	all, err := RunLocal(t.Context(), LocalRun{Dir: dir, Network: "none", Mirrors: []string{"acme/tools=" + tools}, MirrorDir: many}, &out)
+	if err != nil || OutcomeError(all) != nil {
+		t.Fatalf("%+v, %v\n%s", all, err, out.String())
+	}
+	for _, want := range []string{"from the tools", "from the leaf", "from the called"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("no %q in\n%s", want, out.String())
+		}
+	}
+	for want, o := range map[string]LocalRun{
+		"does not name a mirror. Write owner/name=PATH":                {Mirrors: []string{"tools"}},
+		"There is no folder /nowhere, which --mirror names for":        {Mirrors: []string{"a/b=/nowhere"}},
+		"is no git repository":                                         {Mirrors: []string{"a/b=" + t.TempDir()}},
+		"There is no folder /nowhere with mirrors in it.":              {MirrorDir: "/nowhere"},
+		"There is no copy of acme/tools here, and nothing is fetched.": {},
+		"has no v1. Fetch it there":                                    {Mirrors: []string{"acme/tools=" + filepath.Join(many, "o", "leaf.git")}},
+	} {
+		o.Dir, o.Network = dir, "none"
+		if strings.Contains(want, "has no v1") {
+			if out, err := exec.Command("git", "-C", filepath.Join(many, "o", "leaf.git"), "tag", "-d", "v1").CombinedOutput(); err != nil {
+				t.Fatalf("%v %s", err, out)
+			}
+		}
+		all, err := RunLocal(t.Context(), o, &out)
+		if err == nil {
+			err = OutcomeError(all)
+		}
+		if err == nil || !strings.Contains(fault.Sentence(err), want) {
+			t.Errorf("%v; want %q", err, want)
+		}
+	}
+}

@@ -305,6 +305,10 @@ func (s *Store) ReadFile(ctx context.Context, name, revision, path string) ([]by
 	if err != nil {
 		return nil, err
 	}
+	return readFile(ctx, bare, name, revision, path)
+}
+
+func readFile(ctx context.Context, bare, name, revision, path string) ([]byte, error) {
 	kind, err := run(ctx, bare, "cat-file", "-t", revision+":"+path)
 	if err != nil || strings.TrimSpace(kind) != "blob" {
 		return nil, fault.New(fault.NotFound, "There is no file %s in %s at %.12s.", path, name, revision)
@@ -319,6 +323,11 @@ func (s *Store) Checkout(ctx context.Context, name, revision, dir string) error 
 	if err != nil {
 		return err
 	}
+	return checkout(ctx, bare, revision, dir)
+}
+
+// checkout writes the tree of a revision into a folder.
+func checkout(ctx context.Context, bare, revision, dir string) error {
 	index, err := os.CreateTemp("", "weir-index-")
 	if err != nil {
 		return err
