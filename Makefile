@@ -61,8 +61,8 @@ generate: ## Make generated files again: pages, reference
 	@$(GO) run ./internal/app/reference docs/reference
 
 .PHONY: bench
-bench: deps build ## Measure; writes bench/results.tsv
-	@mkdir -p bench && $(GO) build -o bin/bench ./internal/app/bench && build/with-postgres bin/bench $(BIN) bench/results.tsv
+bench: deps build ## Measure; writes bench/results.tsv and docs/benchmarks.md
+	@mkdir -p bench && $(GO) build -o bin/bench ./internal/app/bench && build/with-postgres bin/bench $(BIN) bench/results.tsv && bin/bench page bench/results.tsv docs/benchmarks.md
 
 .PHONY: dogfood
 dogfood: build ## Weir's own repository through a running Weir

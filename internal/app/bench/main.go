@@ -3,6 +3,7 @@
 // run, and writes a table: name, value, unit, baseline, ratio.
 //
 //	go run ./internal/app/bench bin/weir bench/results.tsv
+//	go run ./internal/app/bench page bench/results.tsv docs/benchmarks.md
 package main
 
 import (
@@ -25,8 +26,15 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	only := os.Getenv("WEIR_BENCH_ONLY") // the beginning of what to measure
+	if len(os.Args) == 4 && os.Args[1] == "page" {
+		if err := page(os.Args[2], os.Args[3]); err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	if len(os.Args) != 3 {
-		fmt.Fprintln(os.Stderr, "usage: bench WEIR-BINARY RESULTS.tsv")
+		fmt.Fprintln(os.Stderr, "usage: bench WEIR-BINARY RESULTS.tsv, or bench page RESULTS.tsv PAGE.md")
 		os.Exit(2)
 	}
 	t := &table{}
