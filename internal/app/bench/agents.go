@@ -17,7 +17,7 @@ import (
 
 const (
 	idleAgents = 200
-	pickups    = 100
+	pickups    = 400
 )
 
 // agents measures how soon an idle agent begins a job, from when the job is ready to its first instruction, and what the server
