@@ -44,14 +44,14 @@ func (s *Store) Record(ctx context.Context, chunks []logs.Chunk, outlines map[pi
 	}
 	return s.db.Write(ctx, func(tx *db.Tx) error {
 		for _, c := range chunks {
-			if _, err := tx.Exec(ctx, `insert into pipeline_log_chunk (run_id, job_id, attempt, start, bytes, line, lines, blob, place, stored)
+			if err := tx.Later(ctx, `insert into pipeline_log_chunk (run_id, job_id, attempt, start, bytes, line, lines, blob, place, stored)
 				values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) on conflict (run_id, job_id, attempt, start) do nothing`,
 				c.Ref.Run, c.Ref.Job, c.Ref.Attempt, c.Offset, c.Bytes, c.Line, c.Lines, c.Blob, c.At, c.Stored); err != nil {
 				return fmt.Errorf("record chunk: %w", err)
 			}
 		}
 		for ref, text := range texts {
-			if _, err := tx.Exec(ctx, `insert into pipeline_log (run_id, job_id, attempt, outline, sealed, removed) values (?, ?, ?, ?, ?, 0)
+			if err := tx.Later(ctx, `insert into pipeline_log (run_id, job_id, attempt, outline, sealed, removed) values (?, ?, ?, ?, ?, 0)
 				on conflict (run_id, job_id, attempt) do update set outline = excluded.outline, sealed = excluded.sealed`,
 				ref.Run, ref.Job, ref.Attempt, text, db.Micros(now)); err != nil {
 				return fmt.Errorf("record outline: %w", err)
