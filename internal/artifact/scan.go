@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -92,7 +93,11 @@ func (s *Service) scan(ctx context.Context, list []Component) (f Findings, err e
 	if err != nil {
 		return f, err
 	}
-	seen := map[string]int{} // index in Ecosystems
+	type part struct {
+		Component
+		name, version string // as its ecosystem knows it
+	}
+	parts := map[string][]part{} // by ecosystem
 	for _, c := range list {
 		if c.Kind == "file" {
 			continue
@@ -102,29 +107,32 @@ func (s *Service) scan(ctx context.Context, list []Component) (f Findings, err e
 			f.Uncompared++
 			continue
 		}
-		at, there := seen[ecosystem]
-		if !there {
-			at = len(f.Ecosystems)
-			seen[ecosystem] = at
-			f.Ecosystems = append(f.Ecosystems, Ecosystem{Name: ecosystem, Imported: imported[ecosystem]})
+		parts[ecosystem] = append(parts[ecosystem], part{c, name, version})
+	}
+	for _, ecosystem := range slices.Sorted(maps.Keys(parts)) {
+		of := parts[ecosystem]
+		f.Ecosystems = append(f.Ecosystems, Ecosystem{Name: ecosystem, Components: len(of), Imported: imported[ecosystem]})
+		names := make([]string, len(of))
+		for i, p := range of {
+			names[i] = p.name
 		}
-		f.Ecosystems[at].Components++
-		about, err := s.advisories.About(ctx, ecosystem, name)
+		slices.Sort(names)
+		about, err := s.advisories.About(ctx, ecosystem, slices.Compact(names))
 		if err != nil {
-			return f, fmt.Errorf("advisories about %s: %w", name, err)
+			return f, fmt.Errorf("advisories of %s: %w", ecosystem, err)
 		}
-		found, known := match(c, version, about)
-		f.List = append(f.List, found...)
-		if known && !imported[ecosystem].IsZero() {
-			f.Compared++
-		} else {
-			f.Uncompared++
+		for _, p := range of {
+			found, known := match(p.Component, p.version, about[p.name])
+			if f.List = append(f.List, found...); known && !imported[ecosystem].IsZero() {
+				f.Compared++
+			} else {
+				f.Uncompared++
+			}
 		}
 	}
 	if err := s.rate(ctx, f.List); err != nil {
 		return f, err
 	}
-	slices.SortFunc(f.Ecosystems, func(a, b Ecosystem) int { return cmp.Compare(a.Name, b.Name) })
 	slices.SortStableFunc(f.List, func(a, b Finding) int {
 		return cmp.Or(cmp.Compare(slices.Index(vuln.Severities, a.Severity), slices.Index(vuln.Severities, b.Severity)), cmp.Compare(b.Score, a.Score), cmp.Compare(a.Component, b.Component), cmp.Compare(a.ID, b.ID))
 	})
@@ -134,21 +142,30 @@ func (s *Service) scan(ctx context.Context, list []Component) (f Findings, err e
 // rate gives findings that nobody has rated the severity of other advisories
 // about the same: Go's own have none, GitHub's of the same name do.
 func (s *Service) rate(ctx context.Context, list []Finding) error {
+	var names []string
+	for _, f := range list {
+		if f.Severity == vuln.Unknown {
+			names = append(names, f.Aliases...)
+		}
+	}
+	if len(names) == 0 {
+		return nil
+	}
+	slices.Sort(names)
+	rated, err := s.advisories.Rated(ctx, slices.Compact(names))
+	if err != nil {
+		return fmt.Errorf("ratings of advisories: %w", err)
+	}
 	for i := range list {
-		f := &list[i]
-		for _, name := range f.Aliases {
-			if f.Severity != vuln.Unknown {
-				break
-			}
-			named, err := s.advisories.Named(ctx, name)
-			if err != nil {
-				return fmt.Errorf("advisories named %s: %w", name, err)
-			}
-			for _, n := range named {
-				if !n.Withdrawn && n.Severity != vuln.Unknown && (f.Severity == vuln.Unknown || n.Score > f.Score) {
-					f.Severity, f.Score = n.Severity, n.Score
-				}
-			}
+		if list[i].Severity != vuln.Unknown {
+			continue
+		}
+		var r Rating
+		for _, name := range list[i].Aliases {
+			r = r.Worse(rated[strings.ToUpper(name)])
+		}
+		if r.Severity != "" {
+			list[i].Severity, list[i].Score = r.Severity, r.Score
 		}
 	}
 	return nil

@@ -3,7 +3,9 @@ package artifact
 import (
 	"context"
 	"io"
+	"maps"
 	"regexp"
+	"slices"
 	"time"
 
 	"weir/internal/base/fault"
@@ -17,6 +19,21 @@ type AdvisoryState struct {
 	Imported   time.Time // zero if there was none
 }
 
+// Rating is how bad somebody says that a vulnerability is.
+type Rating struct {
+	Severity vuln.Severity
+	Score    float64
+}
+
+// Worse is the worse of r and o.
+func (r Rating) Worse(o Rating) Rating {
+	a, b := slices.Index(vuln.Severities, r.Severity), slices.Index(vuln.Severities, o.Severity)
+	if o.Severity != "" && (r.Severity == "" || b < a || b == a && o.Score > r.Score) {
+		return o
+	}
+	return r
+}
+
 // Advisories are the published vulnerabilities. Their adapter is vulndb.
 type Advisories interface {
 	// Import reads advisories in OSV's format: a zip of them, or one.
@@ -24,8 +41,11 @@ type Advisories interface {
 	State(ctx context.Context) (AdvisoryState, error)
 	// Imported tells when the advisories of ecosystems were last imported; those without any are left out.
 	Imported(ctx context.Context) (map[string]time.Time, error)
-	// About lists those about a package; Affected is about it alone.
-	About(ctx context.Context, ecosystem, name string) ([]vuln.Advisory, error)
+	// About lists those about packages of an ecosystem, by package; Affected is about it alone.
+	About(ctx context.Context, ecosystem string, names []string) (map[string][]vuln.Advisory, error)
+	// Rated finds the worst rating of advisories with an id or alias, by that name in
+	// upper case. What nobody has rated is left out.
+	Rated(ctx context.Context, names []string) (map[string]Rating, error)
 	// Named lists those with an id or alias, once for each package.
 	Named(ctx context.Context, name string) ([]vuln.Advisory, error)
 }
@@ -66,6 +86,19 @@ const maxUses = 1_000_000
 type Affected struct {
 	Use
 	Fixed string
+}
+
+// Ecosystems tells when the advisories of each ecosystem were last imported, by name.
+func (s *Service) Ecosystems(ctx context.Context) ([]Ecosystem, error) {
+	if err := s.authorize(ctx, "artifact.read", "default"); err != nil {
+		return nil, err
+	}
+	all, err := s.advisories.Imported(ctx)
+	out := make([]Ecosystem, 0, len(all))
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		out = append(out, Ecosystem{Name: name, Imported: all[name]})
+	}
+	return out, err
 }
 
 // Vulnerability tells of an advisory, by id or alias, and of the artifacts that

@@ -30,10 +30,24 @@ func (k known) Imported(context.Context) (map[string]time.Time, error) {
 	}
 	return all, nil
 }
-func (k known) About(_ context.Context, ecosystem, name string) (out []vuln.Advisory, _ error) {
+func (k known) About(_ context.Context, ecosystem string, names []string) (map[string][]vuln.Advisory, error) {
+	out := map[string][]vuln.Advisory{}
 	for _, a := range k {
-		if slices.ContainsFunc(a.Affected, func(x vuln.Affected) bool { return x.Ecosystem == ecosystem && x.Package == name }) {
-			out = append(out, a)
+		for _, x := range a.Affected {
+			if x.Ecosystem == ecosystem && slices.Contains(names, x.Package) {
+				out[x.Package] = append(out[x.Package], a)
+			}
+		}
+	}
+	return out, nil
+}
+func (k known) Rated(_ context.Context, names []string) (map[string]Rating, error) {
+	out := map[string]Rating{}
+	for _, a := range k {
+		for _, n := range append([]string{a.ID}, a.Aliases...) {
+			if a.Severity != vuln.Unknown && slices.Contains(names, n) {
+				out[n] = out[n].Worse(Rating{a.Severity, a.Score})
+			}
 		}
 	}
 	return out, nil

@@ -63,6 +63,9 @@ func TestWhatIsTooVulnerableGoesNoFurther(t *testing.T) {
 
 	ok("admin", "vulnerability", "import", w.advisories("Go.zip", ""))
 	w.serves("production", "1.0.0")
+	if out := ok("author", "vulnerability", "state"); !strings.Contains(out, "Advisories known: 1.") || !strings.Contains(out, "Go ") {
+		t.Errorf("what is known: %s", out)
+	}
 	if out := ok("author", "artifact", "vulnerabilities", first.Digest); !strings.Contains(out, "production lets it through") {
 		t.Errorf("a release without vulnerabilities: %s", out)
 	}

@@ -283,10 +283,58 @@ func (s *Store) Imported(ctx context.Context) (map[string]time.Time, error) {
 	return out, err
 }
 
+// perQuery is how many names are asked for at once.
+const perQuery = 400
+
 // About implements artifact.Advisories.
-func (s *Store) About(ctx context.Context, ecosystem, name string) ([]vuln.Advisory, error) {
-	rows, err := s.DB.Query(ctx, "select "+columns+", p.affected from advisory_package p join advisory a on a.org = p.org and a.id = p.id where p.org = ? and p.ecosystem = ? and p.package = ? order by a.id", org, ecosystem, name)
-	return db.Collect(rows, err, scan)
+func (s *Store) About(ctx context.Context, ecosystem string, names []string) (map[string][]vuln.Advisory, error) {
+	out := map[string][]vuln.Advisory{}
+	for some := range slices.Chunk(names, perQuery) {
+		args, marks := []any{org, ecosystem}, strings.TrimSuffix(strings.Repeat("?, ", len(some)), ", ")
+		for _, n := range some {
+			args = append(args, n)
+		}
+		rows, err := s.DB.Query(ctx, "select "+columns+", p.affected from advisory_package p join advisory a on a.org = p.org and a.id = p.id where p.org = ? and p.ecosystem = ? and p.package in ("+marks+") order by a.id", args...)
+		all, err := db.Collect(rows, err, scan)
+		if err != nil {
+			return nil, err
+		}
+		for _, a := range all {
+			if len(a.Affected) > 0 {
+				out[a.Affected[0].Package] = append(out[a.Affected[0].Package], a)
+			}
+		}
+	}
+	return out, nil
+}
+
+// Rated implements artifact.Advisories.
+func (s *Store) Rated(ctx context.Context, names []string) (map[string]artifact.Rating, error) {
+	type row struct {
+		name string
+		artifact.Rating
+	}
+	out := map[string]artifact.Rating{}
+	for some := range slices.Chunk(names, perQuery) {
+		args, marks := []any{org}, strings.TrimSuffix(strings.Repeat("?, ", len(some)), ", ")
+		for _, n := range some {
+			args = append(args, strings.ToUpper(n))
+		}
+		rows, err := s.DB.Query(ctx, "select n.name, a.severity, a.score from advisory_name n join advisory a on a.org = n.org and a.id = n.id where n.org = ? and n.name in ("+marks+") and a.withdrawn = 0 and a.severity <> 'unknown'", args...)
+		all, err := db.Collect(rows, err, func(r *sql.Rows) (x row, err error) {
+			var score string
+			err = r.Scan(&x.name, &x.Severity, &score)
+			x.Score, _ = strconv.ParseFloat(score, 64)
+			return x, err
+		})
+		if err != nil {
+			return nil, err
+		}
+		for _, x := range all {
+			out[x.name] = out[x.name].Worse(x.Rating)
+		}
+	}
+	return out, nil
 }
 
 // Named implements artifact.Advisories.

@@ -16,6 +16,7 @@ import (
 	"weir/internal/base/db/dbtest"
 	"weir/internal/base/fault"
 	"weir/internal/base/journal"
+	"weir/internal/check/vuln"
 	"weir/internal/guard/identity"
 )
 
@@ -78,10 +79,11 @@ func TestImportsAddAndRenewAndNeverGoBack(t *testing.T) {
 		take([]byte(advisory("GO-1", "example.com/c", "9.0.0", "2026-01-01T00:00:00Z", ""))) // older than what is known
 		fixed := func(pkg string) string {
 			t.Helper()
-			list, err := s.About(ctx, "Go", pkg)
+			all, err := s.About(ctx, "Go", []string{"other", pkg})
 			if err != nil {
 				t.Fatal(err)
 			}
+			list := all[pkg]
 			var out []string
 			for _, a := range list {
 				_, fix, _ := a.Affected[0].Affects("1.0.0")
@@ -137,9 +139,39 @@ func TestAnImportCoversItsEcosystemsAndASingleAdvisoryNone(t *testing.T) {
 		if len(facts) != 2 || fmt.Sprint(facts[0].Ecosystems) != "[Go]" || facts[0].Advisories != 20 || len(facts[1].Ecosystems) != 0 {
 			t.Errorf("facts = %+v", facts)
 		}
-		about, err := s.About(ctx, "Go", "example.com/a")
-		if err != nil || about[0].Published.Format(time.DateOnly) != "2025-12-24" {
+		about, err := s.About(ctx, "Go", []string{"example.com/a"})
+		if err != nil || about["example.com/a"][0].Published.Format(time.DateOnly) != "2025-12-24" {
 			t.Errorf("About() = %+v, %v", about, err)
+		}
+	})
+}
+
+func TestManyNamesAreLookedUpAtOnce(t *testing.T) {
+	dbtest.Each(t, func(t *testing.T, d *db.DB) {
+		s, _ := open(t, d)
+		ctx := identity.With(t.Context(), identity.System("test"))
+		files := map[string]string{"rated.json": `{"id":"GHSA-1","aliases":["CVE-7"],"modified":"2026-01-01T00:00:00Z","database_specific":{"severity":"HIGH"}}`,
+			"worse.json": `{"id":"GHSA-2","aliases":["CVE-7"],"modified":"2026-01-01T00:00:00Z","database_specific":{"severity":"CRITICAL"}}`,
+			"gone.json":  `{"id":"GHSA-3","aliases":["CVE-8"],"withdrawn":"2026-01-01T00:00:00Z","modified":"2026-01-01T00:00:00Z","database_specific":{"severity":"CRITICAL"}}`}
+		var names []string
+		for n := range 1000 {
+			name := fmt.Sprintf("example.com/%d", n)
+			names = append(names, name)
+			if n%100 == 0 {
+				files[name[12:]+".json"] = advisory(fmt.Sprintf("GO-%d", n), name, "1.1.0", "2026-01-02T00:00:00Z", "")
+			}
+		}
+		raw := packed(t, files)
+		if _, err := s.Import(ctx, "all.zip", bytes.NewReader(raw), int64(len(raw))); err != nil {
+			t.Fatal(err)
+		}
+		about, err := s.About(ctx, "Go", names)
+		if err != nil || len(about) != 10 || len(about["example.com/900"]) != 1 {
+			t.Errorf("About() = %d packages, %v; want 10", len(about), err)
+		}
+		rated, err := s.Rated(ctx, []string{"cve-7", "CVE-8", "GO-100"})
+		if err != nil || len(rated) != 1 || rated["CVE-7"].Severity != vuln.Critical {
+			t.Errorf("Rated() = %v, %v", rated, err)
 		}
 	})
 }
@@ -161,7 +193,7 @@ func TestWhatIsNoDatabaseIsRefusedWithASentence(t *testing.T) {
 	if len(*told) != 0 {
 		t.Errorf("the ledger was told %v", *told)
 	}
-	if list, err := s.About(ctx, "Go", "x"); err != nil || len(list) != 0 {
+	if list, err := s.About(ctx, "Go", []string{"x"}); err != nil || len(list) != 0 {
 		t.Errorf("About() = %v, %v", list, err)
 	}
 }

@@ -21,6 +21,18 @@ type AdvisoryState struct {
 	Imported   time.Time `json:"imported,omitzero"`
 }
 
+// VulnerabilityState is what is known, by ecosystem.
+type VulnerabilityState struct {
+	AdvisoryState
+	Ecosystems []EcosystemImport `json:"ecosystems"`
+}
+
+// EcosystemImport tells when the vulnerabilities of an ecosystem were last imported.
+type EcosystemImport struct {
+	Name     string    `json:"name"`
+	Imported time.Time `json:"imported"`
+}
+
 // Finding is a vulnerability of a component of an artifact.
 type Finding struct {
 	ID        string    `json:"id"`
@@ -91,9 +103,17 @@ type AffectedArtifact struct {
 const maxAdvisories = 2 << 30
 
 func (s *server) vulnerabilities(a huma.API) {
-	route(a, "GET", "/vulnerabilities", "vulnerability-state", "What is known of published vulnerabilities", func(ctx context.Context, _ *struct{}) (AdvisoryState, error) {
+	route(a, "GET", "/vulnerabilities", "vulnerability-state", "What is known of published vulnerabilities", func(ctx context.Context, _ *struct{}) (VulnerabilityState, error) {
 		st, err := s.Artifact.AdvisoryState(ctx)
-		return AdvisoryState(st), err
+		out := VulnerabilityState{AdvisoryState: AdvisoryState(st), Ecosystems: []EcosystemImport{}}
+		if err != nil {
+			return out, err
+		}
+		all, err := s.Artifact.Ecosystems(ctx)
+		for _, e := range all {
+			out.Ecosystems = append(out.Ecosystems, EcosystemImport{e.Name, e.Imported})
+		}
+		return out, err
 	})
 	route(a, "GET", "/vulnerabilities/{id}", "show-vulnerability", "An advisory, by id or alias, the artifacts that it affects and where they run", func(ctx context.Context, in *struct {
 		ID string `path:"id"`

@@ -44,6 +44,7 @@ type (
 	ComponentChange = api.ComponentChange
 	ComponentUse    = api.ComponentUse
 	AdvisoryState   = api.AdvisoryState
+	Advisories      = api.VulnerabilityState
 	Findings        = api.Findings
 	Vulnerability   = api.Vulnerability
 	ArtifactDetails = api.ArtifactDetails

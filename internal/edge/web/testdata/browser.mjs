@@ -14,7 +14,7 @@ const browser = await chromium.launch({
 const pages = {
   overview: "/", run: "/runs/run_1", rollout: "/rollouts/rollout_live", runtests: "/runs/run_1?tab=tests", runtime: "/runs/run_1?tab=time", runartifacts: "/runs/run_1?tab=artifacts", runsummary: "/runs/run_1?tab=summary&job=job_integration_2_3",
   test: "/tests/4f2a9c01", runsfiltered: "/runs?repository=search", runsearch: "/runs/run_1?q=chunked", change: "/changes/change_1", changes: "/changes", runs: "/runs", rollouts: "/rollouts",
-  artifact: "/artifacts/artifact_1", artifacts: "/artifacts", audit: "/audit?entry=entry_c", jump: "/jump?q=checkout", missing: "/runs/run_nope", signin: "/signin", signinlink: "/signin?link=abc",
+  artifact: "/artifacts/artifact_1", notes: "/artifacts/artifact_1/notes", artifacts: "/artifacts", audit: "/audit?entry=entry_c", jump: "/jump?q=checkout", missing: "/runs/run_nope", signin: "/signin", signinlink: "/signin?link=abc",
 };
 
 async function open(options, signedIn = true) {
