@@ -45,12 +45,15 @@ func (c copies) Copy(ctx context.Context, repository, digest, tag string, to []s
 		if err != nil {
 			return err
 		}
-		if err := c.s.copyRows().Copied(ctx, artifact.Copy{Digest: digest, Repository: repository, To: dest, Verified: time.Now()}, referrers); err != nil {
+		if err := c.s.copyRows().Copied(ctx, artifact.Copy{Digest: digest, Repository: repository, To: dest, Verified: time.Now(), Next: time.Now().Add(copyAgain)}, referrers); err != nil {
 			return fmt.Errorf("remember the copy of %s in %s: %w", digest, dest, err)
 		}
 	}
 	return nil
 }
+
+// copyAgain is how soon a copy is looked at again at the earliest, whatever happens to its image.
+const copyAgain = 15 * time.Second
 
 // open finds how a repository in another registry is written to.
 func (c copies) open(ctx context.Context, dest string) (name.Repository, []remote.Option, error) {

@@ -48,9 +48,9 @@ func (s Copies) Copied(ctx context.Context, c artifact.Copy, referrers []string)
 				return err
 			}
 		}
-		if _, err := tx.Exec(ctx, `insert into artifact_copy (org, digest, place, repository, refers, referrers, verified, failure, attempts, next) values (?, ?, ?, ?, ?, ?, ?, '', 0, 0)
-			on conflict (org, digest, place) do update set repository = excluded.repository, refers = excluded.refers, referrers = excluded.referrers, verified = excluded.verified, failure = '', attempts = 0, next = 0`,
-			org, c.Digest, c.To, c.Repository, len(referrers), string(all), db.Micros(c.Verified)); err != nil {
+		if _, err := tx.Exec(ctx, `insert into artifact_copy (org, digest, place, repository, refers, referrers, verified, failure, attempts, next) values (?, ?, ?, ?, ?, ?, ?, '', 0, ?)
+			on conflict (org, digest, place) do update set repository = excluded.repository, refers = excluded.refers, referrers = excluded.referrers, verified = excluded.verified, failure = '', attempts = 0, next = excluded.next`,
+			org, c.Digest, c.To, c.Repository, len(referrers), string(all), db.Micros(c.Verified), db.Micros(c.Next)); err != nil {
 			return err
 		}
 		fresh := slices.DeleteFunc(slices.Clone(referrers), func(d string) bool { return slices.Contains(before, d) })

@@ -137,6 +137,35 @@ func (r Registry) Referrers(ctx context.Context, repository, digest string) ([]M
 	return db.Collect(rows, err, func(rows *sql.Rows) (ManifestRow, error) { return scanManifest(rows) })
 }
 
+// Place is where a list of referrers goes on: after the manifest of a digest that was pushed at a time.
+type Place struct {
+	Created int64
+	Digest  string
+}
+
+// ReferrersAfter lists some of them, from a place on, with the place of each.
+func (r Registry) ReferrersAfter(ctx context.Context, repository, digest string, after Place, limit int) ([]ManifestRow, []Place, error) {
+	var places []Place
+	rows, err := r.DB.Query(ctx, "select created, "+manifestColumns+" from registry_manifest where org = ? and repository = ? and subject = ? and (created > ? or created = ? and digest > ?) order by created, digest limit ?",
+		org, repository, digest, after.Created, after.Created, after.Digest, limit)
+	out, err := db.Collect(rows, err, func(rows *sql.Rows) (ManifestRow, error) {
+		var p Place
+		m, err := scanManifest(placed{rows, &p.Created})
+		p.Digest = m.Digest
+		places = append(places, p)
+		return m, err
+	})
+	return out, places, err
+}
+
+// placed reads a column before those of a manifest.
+type placed struct {
+	*sql.Rows
+	created *int64
+}
+
+func (p placed) Scan(to ...any) error { return p.Rows.Scan(append([]any{p.created}, to...)...) }
+
 // Tag is a name for a manifest.
 type Tag struct {
 	Digest    string

@@ -3,8 +3,10 @@ package registry
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"time"
 
@@ -280,6 +282,45 @@ func (r *Registry) Referrers(ctx context.Context, repository, digest, artifactTy
 		}
 	}
 	return out, nil
+}
+
+// ReferrersPage lists what refers to digest, from a place on that next named. next is "" at the end.
+func (r *Registry) ReferrersPage(ctx context.Context, repository, digest, artifactType, from string) (list []artifact.Descriptor, next string, err error) {
+	if err := checkDigest(digest); err != nil {
+		return nil, "", err
+	}
+	var after artifactdb.Place
+	if from != "" {
+		at, last, ok := strings.Cut(from, ".")
+		if after.Created, err = strconv.ParseInt(at, 10, 64); err != nil || !ok || !artifact.ValidDigest(last) {
+			return nil, "", artifact.Refuse(artifact.Unsupported, fault.Invalid, "%.100q is no place in a list of referrers; follow the Link of the answer before", from)
+		}
+		after.Digest = last
+	}
+	list = []artifact.Descriptor{}
+	for size := 0; ; {
+		const some = 500
+		rows, places, err := r.rows.ReferrersAfter(ctx, repository, digest, after, some)
+		if err != nil {
+			return nil, "", err
+		}
+		for i, m := range rows {
+			if artifactType == "" || m.ArtifactType == artifactType {
+				raw, err := json.Marshal(m.Descriptor)
+				if err != nil {
+					return nil, "", err
+				}
+				if size += len(raw) + 1; size > r.limits.ReferrersPage && len(list) > 0 {
+					return list, strconv.FormatInt(after.Created, 10) + "." + after.Digest, nil
+				}
+				list = append(list, m.Descriptor)
+			}
+			after = places[i]
+		}
+		if len(rows) < some {
+			return list, "", nil
+		}
+	}
 }
 
 func (r *Registry) resolve(ctx context.Context, q db.Querier, repository, reference string) (artifactdb.ManifestRow, error) {

@@ -40,6 +40,8 @@ type Limits struct {
 	Room     func() error // refuses while there is no room for more bytes; nil never does
 	Foreign  bool         // whether layers may stay elsewhere, named by urls
 	Quota    int64        // bytes of a repository for which none was set; 0 means no limit
+	// ReferrersPage is how many bytes of JSON one answer lists of what refers to a manifest; 0 means 3 MiB.
+	ReferrersPage int
 }
 
 // Registry holds images. Its methods are safe for concurrent use.
@@ -73,6 +75,9 @@ func New(d *db.DB, blobs blob.Store, l Limits) *Registry {
 	}
 	if l.Manifest == 0 {
 		l.Manifest = 4 << 20
+	}
+	if l.ReferrersPage == 0 {
+		l.ReferrersPage = 3 << 20 // clients read no more than a manifest may have
 	}
 	return &Registry{rows: artifactdb.Registry{DB: d}, db: d, blobs: blobs, limits: l, key: uploadKey(l.Key), held: held{began: time.Now()}}
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -289,5 +290,64 @@ func TestNamesThatArePathsReachNothing(t *testing.T) {
 		if res.StatusCode < 400 || res.StatusCode >= 500 || !strings.Contains(string(b), `"message":"`) {
 			t.Errorf("%s: %d %s; want a refusal with a sentence", path, res.StatusCode, b)
 		}
+	}
+}
+
+func TestManyReferrersComeInPages(t *testing.T) {
+	c := caller{t, serve(t, false)}
+	config := object{"mediaType": "application/vnd.oci.empty.v1+json", "digest": c.blob("{}"), "size": 2}
+	subject := sha("the image")
+	want := map[string]bool{}
+	for i := range 230 { // 15 kB each: more than one answer may have
+		kind := "application/x.one"
+		if i%2 == 1 {
+			kind = "application/x.two"
+		}
+		m := doc(object{"schemaVersion": 2, "mediaType": mediaManifest, "artifactType": kind, "config": config, "layers": []any{config}, "subject": object{"mediaType": mediaManifest, "digest": subject, "size": 9},
+			"annotations": object{"n": strconv.Itoa(i), "x": strings.Repeat("x", 15_000)}})
+		if status, body, _ := c.do("PUT", "/v2/shop/app/manifests/"+sha(m), m, "Content-Type", mediaManifest); status != 201 {
+			t.Fatalf("%d %s", status, body)
+		}
+		want[sha(m)] = kind == "application/x.two"
+	}
+	for _, filter := range []string{"", "?artifactType=application/x.two"} {
+		got, pages := map[string]bool{}, 0
+		for path := "/v2/shop/app/referrers/" + subject + filter; path != ""; pages++ {
+			status, body, header := c.do("GET", path, "")
+			var index struct {
+				Manifests []struct{ Digest string } `json:"manifests"`
+			}
+			if err := json.Unmarshal([]byte(body), &index); status != 200 || err != nil || len(body) > 4<<20 {
+				t.Fatalf("%s: %d, %d bytes, %v", path, status, len(body), err)
+			}
+			for _, m := range index.Manifests {
+				if got[m.Digest] {
+					t.Errorf("%s comes twice", m.Digest)
+				}
+				got[m.Digest] = true
+			}
+			path = ""
+			if link := header.Get("Link"); link != "" {
+				if filter != "" && !strings.Contains(link, "artifactType=") {
+					t.Errorf("the next page forgets the filter: %s", link)
+				}
+				path, _, _ = strings.Cut(strings.TrimPrefix(link, "<"), ">")
+			}
+		}
+		n := 0
+		for d, two := range want {
+			if filter == "" || two {
+				n++
+				if !got[d] {
+					t.Errorf("%s is on no page", d)
+				}
+			}
+		}
+		if len(got) != n || filter == "" && pages != 2 {
+			t.Errorf("%d referrers on %d pages; want %d", len(got), pages, n)
+		}
+	}
+	if status, body, _ := c.do("GET", "/v2/shop/app/referrers/"+subject+"?from=x", ""); status != 400 || !strings.Contains(body, "is no place in a list of referrers") {
+		t.Errorf("a place that is none: %d %s", status, body)
 	}
 }

@@ -41,7 +41,7 @@ type Registry interface {
 	PutManifest(ctx context.Context, repository, reference, mediaType string, raw []byte, tags ...string) (artifact.Manifest, error)
 	DeleteManifest(ctx context.Context, repository, reference string) error
 	Tags(ctx context.Context, repository, last string, n int) (tags []string, more bool, err error)
-	Referrers(ctx context.Context, repository, digest, artifactType string) ([]artifact.Descriptor, error)
+	ReferrersPage(ctx context.Context, repository, digest, artifactType, from string) (list []artifact.Descriptor, next string, err error)
 	MaxManifest() int64
 }
 
@@ -425,10 +425,17 @@ func (h handler) referrers(w http.ResponseWriter, q *http.Request, repository, d
 		return
 	}
 	kind := q.URL.Query().Get("artifactType")
-	list, err := h.Registry.Referrers(q.Context(), repository, digest, kind)
+	list, next, err := h.Registry.ReferrersPage(q.Context(), repository, digest, kind, q.URL.Query().Get("from"))
 	if err != nil {
 		refuse(w, q, err)
 		return
+	}
+	if next != "" {
+		on := url.Values{"from": {next}}
+		if kind != "" {
+			on.Set("artifactType", kind)
+		}
+		w.Header().Set("Link", "</v2/"+repository+"/referrers/"+digest+"?"+on.Encode()+`>; rel="next"`)
 	}
 	if kind != "" {
 		w.Header().Set("Oci-Filters-Applied", "artifactType")
