@@ -3,14 +3,15 @@ package app
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"weir/internal/base/fault"
 	"weir/internal/catalog"
 	"weir/internal/guard/approval"
+	"weir/internal/guard/identity"
 	"weir/internal/guard/policy"
 	"weir/internal/pipeline"
 	"weir/internal/source"
@@ -20,11 +21,11 @@ import (
 // environment must agree to a job that does.
 type environments struct{ s *System }
 
-// rules are the approvals that services of a repository ask for in an environment, each once.
-func (e environments) rules(ctx context.Context, repositoryID, environment string) ([]catalog.Approvals, error) {
-	_, file, err := e.s.catalog.Trunk(ctx, repositoryID)
+// rules are the approvals that services of a repository ask for in an environment, each once, as the revision trunk declares them.
+func (e environments) rules(ctx context.Context, repositoryID, environment string) (trunk string, _ []catalog.Approvals, err error) {
+	trunk, file, err := e.s.catalog.Trunk(ctx, repositoryID)
 	if err != nil {
-		return nil, err
+		return trunk, nil, err
 	}
 	var out []catalog.Approvals
 	for _, s := range file.Services {
@@ -34,7 +35,7 @@ func (e environments) rules(ctx context.Context, repositoryID, environment strin
 			}
 		}
 	}
-	return out, nil
+	return trunk, out, nil
 }
 
 // entry is what an approval of a job is bound to: this run of this revision, and this environment.
@@ -42,56 +43,61 @@ func entry(r *pipeline.Run, environment string) string {
 	return fmt.Sprintf("sha256:%x", sha256.Sum256([]byte("weir job entry 1\x00"+string(r.ID)+"\x00"+r.Revision+"\x00"+strings.ToLower(environment))))
 }
 
-// Entry implements pipeline.Environments.
+// Entry implements pipeline.Environments: policy decides, and the answer with everything that it depends on is kept.
 func (e environments) Entry(ctx context.Context, r *pipeline.Run, environment string) (*pipeline.Hold, error) {
-	rules, err := e.rules(ctx, r.RepositoryID, environment)
-	if err != nil || len(rules) == 0 {
-		return nil, err
-	}
-	given, err := e.s.approval.For(ctx, entry(r, environment), strings.ToLower(environment))
+	facts, err := e.facts(ctx, r, environment)
 	if err != nil {
 		return nil, err
 	}
-	authors, err := e.authors(ctx, r)
+	raw, err := json.Marshal(facts)
 	if err != nil {
 		return nil, err
+	}
+	ctx = identity.With(ctx, identity.System("pipeline")) // whoever looks at what a job waits for decides nothing
+	d, err := e.s.policy.Decide(ctx, policy.Input{Action: policy.ActionEnter, Subject: string(r.ID), Facts: raw})
+	if err != nil || d.Allow {
+		return nil, err
+	}
+	return holdOf(d.Blocks()[0], r.ID, environment), nil
+}
+
+// holdOf says of a rule that keeps a job out what it waits for, and who can end that.
+func holdOf(b policy.RuleResult, run pipeline.RunID, environment string) *pipeline.Hold {
+	h := &pipeline.Hold{For: b.Message, Who: strings.Join(b.Who, ", ")}
+	if b.Rule == "environment.entry" {
+		h.For, h.Who = strings.Join(b.Missing, ", "), h.Who+fmt.Sprintf(": weir runs approve %s --environment %s", run, environment)
+	}
+	return h
+}
+
+// facts are what the gate of a job looks at.
+func (e environments) facts(ctx context.Context, r *pipeline.Run, environment string) (policy.Enter, error) {
+	f := policy.Enter{Repository: r.Repository, Workflow: r.Workflow, Run: string(r.ID), Revision: r.Revision, Environment: strings.ToLower(environment), Entry: entry(r, environment)}
+	trunk, rules, err := e.rules(ctx, r.RepositoryID, environment)
+	if err != nil {
+		return f, err
+	}
+	f.RulesFrom = trunk
+	if len(rules) == 0 {
+		return f, nil
 	}
 	for _, rule := range rules {
 		eligible, err := e.s.accounts.Approvers(ctx, rule.Group)
 		if err != nil {
-			return nil, err
+			return f, err
 		}
-		can := slices.DeleteFunc(slices.Clone(eligible), func(name string) bool { return slices.Contains(authors, name) })
-		var by []string
-		for _, a := range given {
-			if valid(a, can) && !slices.Contains(by, a.By) {
-				by = append(by, a.By)
-			}
-		}
-		if len(by) < rule.Count {
-			can = slices.DeleteFunc(can, func(name string) bool { return slices.Contains(by, name) })
-			who := strings.Join(can, ", ")
-			if who == "" {
-				who = "nobody yet: an admin can add people"
-			}
-			group := ""
-			if rule.Group != "" {
-				group = " of " + rule.Group
-			}
-			return &pipeline.Hold{For: fmt.Sprintf("%d of %d approvals%s to enter %s", rule.Count-len(by), rule.Count, group, environment),
-				Who: who + fmt.Sprintf(": weir runs approve %s --environment %s", r.ID, environment)}, nil
-		}
+		f.Needs = append(f.Needs, policy.Consent{Count: rule.Count, Group: rule.Group, Eligible: eligible})
 	}
-	return nil, nil
-}
-
-func valid(a policy.Approval, eligible []string) bool {
-	return slices.Contains(eligible, a.By) && (a.Expires.IsZero() || time.Now().Before(a.Expires))
+	if f.Approvals, err = e.s.approval.For(ctx, f.Entry, f.Environment); err != nil {
+		return f, err
+	}
+	f.Authors, err = e.authors(ctx, r)
+	return f, err
 }
 
 // Agree implements pipeline.Environments.
 func (e environments) Agree(ctx context.Context, r *pipeline.Run, environment, verdict, reason string) error {
-	rules, err := e.rules(ctx, r.RepositoryID, environment)
+	_, rules, err := e.rules(ctx, r.RepositoryID, environment)
 	if err != nil {
 		return err
 	}

@@ -161,7 +161,7 @@ func Evaluate(rules []Rule, in Input) (allow bool, results []RuleResult, err err
 // Decide answers a question and stores the answer, with the whole input by its
 // digest. The same no to the same question for the same reasons is stored once,
 // so that asking again while waiting leaves no trail of copies; so is every
-// answer about what runs, which is asked again and again.
+// answer about what runs and about a job that enters, which is asked again and again.
 func (p *Policy) Decide(ctx context.Context, in Input) (Decision, error) {
 	in.Type, in.Version = InputType, InputVersion
 	if in.Time.IsZero() {
@@ -196,7 +196,7 @@ func (p *Policy) Decide(ctx context.Context, in Input) (Decision, error) {
 	}
 	err = p.db.Write(ctx, func(tx *db.Tx) error {
 		known, err := newest(ctx, tx, in.Action, in.Subject, scope(in.Facts))
-		if err == nil && known.Allow == allow && (!allow || in.Action == ActionRun) && sameRules(known.Rules, results) {
+		if err == nil && known.Allow == allow && (!allow || in.Action == ActionRun || in.Action == ActionEnter) && sameRules(known.Rules, results) {
 			d = known
 			return nil
 		}

@@ -32,6 +32,7 @@ func All() map[string][]policy.Rule {
 		// The next step of a rollout that was allowed to start: approvals were
 		// used by its start, so only what may have changed since is asked again.
 		policy.ActionStep:     {absolute("release.admitted", admitted), rule("release.not_bad", notBad), rule("environment.freeze", freeze), rule("environment.vulnerabilities", vulnerableRelease)},
+		policy.ActionEnter:    {rule("environment.entry", entered), rule("environment.freeze", freeze)},
 		policy.ActionRun:      {rule("environment.vulnerabilities", vulnerableRun)},
 		policy.ActionRollback: {rule("rollback.admitted_here", admittedHere), rule("rollback.not_bad", rollbackNotBad), absolute("rollback.intact", intact)},
 	}

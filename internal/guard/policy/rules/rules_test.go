@@ -70,7 +70,7 @@ func decide(t *testing.T, action string, facts any, in policy.Input) (bool, []po
 
 func TestWhatIsInOrderPassesEveryGate(t *testing.T) {
 	for action, facts := range map[string]any{
-		policy.ActionLand: land(), policy.ActionAdmit: admit(), policy.ActionPromote: promote(), policy.ActionStep: promote(), policy.ActionRollback: rollback(), policy.ActionRun: running(),
+		policy.ActionLand: land(), policy.ActionAdmit: admit(), policy.ActionPromote: promote(), policy.ActionStep: promote(), policy.ActionRollback: rollback(), policy.ActionRun: running(), policy.ActionEnter: enter(),
 	} {
 		if allow, results := decide(t, action, facts, policy.Input{}); !allow {
 			t.Errorf("%s is refused: %+v", action, results)
