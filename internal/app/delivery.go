@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"log/slog"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -21,6 +22,7 @@ import (
 	"weir/internal/guard/approval"
 	"weir/internal/guard/evidence"
 	"weir/internal/guard/identity"
+	"weir/internal/guard/policy"
 )
 
 // delivery is the deploy and control layers of a system.
@@ -60,9 +62,10 @@ func (s *System) runningImages(ctx context.Context) (all []string, err error) {
 	return all, err
 }
 
-// decided is a decision as it is signed.
-func (s *System) decided(ctx context.Context, id string) (any, error) {
-	d, err := s.policy.Decision(ctx, id)
+// decided are the statements about a decision that let a release into an
+// environment: the decision itself, and what it let pass by exception.
+func (s *System) decided(ctx context.Context, r deploy.ReleaseFact) ([]evidence.Statement, error) {
+	d, err := s.policy.Decision(ctx, r.DecisionID)
 	if err != nil {
 		return nil, err
 	}
@@ -75,7 +78,21 @@ func (s *System) decided(ctx context.Context, id string) (any, error) {
 	for _, r := range d.Rules {
 		rules = append(rules, rule{r.Rule, r.Allow, r.Message})
 	}
-	return map[string]any{"decision_id": d.ID, "action": d.Action, "environment": d.Scope, "allow": d.Allow, "input_digest": d.InputDigest, "time": d.Time.UTC(), "rules": rules}, nil
+	about := []evidence.Subject{evidence.SHA256(r.Service, r.Digest)}
+	all := []evidence.Statement{{Key: d.ID, PredicateType: evidence.Decision, Subjects: about, Predicate: map[string]any{
+		"decision_id": d.ID, "action": d.Action, "environment": d.Scope, "allow": d.Allow, "input_digest": d.InputDigest, "time": d.Time.UTC(), "rules": rules}}}
+	var facts policy.Promote
+	if err := s.policy.Facts(ctx, d, &facts); err != nil {
+		return nil, err
+	}
+	if facts.Vulnerable != nil {
+		issuer := s.evidence.Issuer()
+		product := "pkg:oci/" + r.Service + "@" + url.QueryEscape(r.Digest)
+		if vex := facts.Vulnerable.Exceptions(issuer+"/decisions/"+d.ID+"/vex", issuer+"/control-plane", product, d.Time); vex != nil {
+			all = append(all, evidence.Statement{Key: d.ID, PredicateType: evidence.VEX, Subjects: about, Predicate: vex})
+		}
+	}
+	return all, nil
 }
 
 // attest signs a statement about an image and pushes it beside the image.

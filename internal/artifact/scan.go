@@ -98,11 +98,18 @@ func (s *Service) scan(ctx context.Context, list []Component) (f Findings, err e
 		name, version string // as its ecosystem knows it
 	}
 	parts := map[string][]part{} // by ecosystem
+	type key struct{ ecosystem, name, version, component string }
+	seen := map[key]bool{} // programs of one image share modules, and its platforms packages
 	for _, c := range list {
 		if c.Kind == "file" {
 			continue
 		}
 		ecosystem, name, version, ok := vuln.Package(c.PURL)
+		if k := (key{ecosystem, name, version, c.Name + "@" + c.Version}); seen[k] {
+			continue
+		} else {
+			seen[k] = true
+		}
 		if !ok {
 			f.Uncompared++
 			continue

@@ -136,6 +136,7 @@ func TestAdvisoriesAboutTheSameAreOneFindingWithTheWorstKnownSeverity(t *testing
 	f, err := s.scan(t.Context(), []Component{
 		{Kind: "library", Name: "example.com/a", Version: "v1.0.0", PURL: "pkg:golang/example.com/a@v1.0.0"},
 		{Kind: "library", Name: "example.com/b", Version: "v1.0.0", PURL: "pkg:golang/example.com/b@v1.0.0"},
+		{Kind: "library", Name: "example.com/b", Version: "v1.0.0", PURL: "pkg:golang/example.com/b@v1.0.0"}, // of another program
 		{Kind: "library", Name: "rack", Version: "1.0.0", PURL: "pkg:gem/rack@1.0.0"},
 		{Kind: "library", Name: "openssl", Version: "3.0", PURL: "pkg:generic/openssl@3.0"},
 		{Kind: "file", Name: "etc/passwd"},

@@ -110,5 +110,6 @@ func TestWhatIsTooVulnerableGoesNoFurther(t *testing.T) {
 	third := w.released(c.Change.Revision)
 	w.serves("production", third.Version)
 	becomes("the exception to be told", "is excepted until "+until+": no reader here", "release", "why", "tiny", third.Version)
+	becomes("the exception to be signed", "exception    GO-2026-0002: not affected, no reader here (looked at until "+until+")", "verify", w.listen+"/tiny@"+third.Digest, "--trusted-root", root)
 	becomes("nothing to be exposed", "Nothing runs with vulnerabilities over a limit.", "vulnerability", "exposed")
 }

@@ -34,6 +34,7 @@ import (
 	"weir/internal/artifact/provenance"
 	"weir/internal/base/fault"
 	"weir/internal/guard/evidence"
+	"weir/internal/guard/policy"
 )
 
 // maxReferrers bounds how much of a hostile registry is read.
@@ -406,7 +407,7 @@ func (v *verifier) revision() error {
 		}
 		v.link(k.called, k.says, got)
 	}
-	for _, step := range []func() error{v.scan, v.admission, v.decisions, v.rollouts} {
+	for _, step := range []func() error{v.scan, v.admission, v.decisions, v.exceptions, v.rollouts} {
 		if err := step(); err != nil {
 			return err
 		}
@@ -441,6 +442,24 @@ func (v *verifier) scan() error {
 		return err
 	}
 	v.link("scan", p.Says(), last)
+	return nil
+}
+
+// exceptions tells which vulnerabilities policy let pass, and why.
+func (v *verifier) exceptions() error {
+	for _, raw := range v.bundles[evidence.VEX] {
+		got, err := evidence.Verify(raw, v.trust, evidence.Want{PredicateType: evidence.VEX, SubjectDigest: v.report.Digest, Identity: v.trust.Issuer + "/control-plane"})
+		if err != nil {
+			continue // anybody may say something of vulnerabilities, and it stays theirs
+		}
+		var doc policy.VEX
+		if err := got.Decode(&doc); err != nil {
+			return err
+		}
+		for _, s := range doc.Statements {
+			v.link("exception", fmt.Sprintf("%s: %s, %s", s.Vulnerability.Name, strings.ReplaceAll(s.Status, "_", " "), s.Impact+s.Action), got)
+		}
+	}
 	return nil
 }
 

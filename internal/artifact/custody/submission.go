@@ -88,7 +88,7 @@ func (v *verifier) basis(link string) string {
 		return ""
 	}
 	switch link {
-	case "image", "SBOM", "scan", "admission", "decision", "rollout":
+	case "image", "SBOM", "scan", "admission", "decision", "exception", "rollout":
 		return string(artifact.Observed) // Weir looked at these very bytes
 	}
 	return v.report.Origin // that the commit and its tests belong to these bytes

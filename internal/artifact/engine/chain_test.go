@@ -25,6 +25,7 @@ import (
 	"weir/internal/guard/evidence"
 	"weir/internal/guard/evidence/evidencetest"
 	"weir/internal/guard/identity"
+	"weir/internal/guard/policy"
 	"weir/internal/pipeline"
 )
 
@@ -382,6 +383,16 @@ func TestStockCosignAcceptsTheChain(t *testing.T) {
 	}
 	if out, err := run(image, root, evidencetest.Issuer+"/control-plane", "verify-attestation", "--type=vuln"); err != nil {
 		t.Errorf("cosign on the scan: %v\n%s", err, out)
+	}
+	vex, err := w.evidence.Sign(t.Context(), evidence.Statement{PredicateType: evidence.VEX, Subjects: []evidence.Subject{evidence.SHA256(a.Repository, a.Digest)}, Predicate: policy.VEX{Context: "https://openvex.dev/ns/v0.2.0", Version: 1}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.service.Attach(t.Context(), a.Repository, a.Digest, vex); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := run(image, root, evidencetest.Issuer+"/control-plane", "verify-attestation", "--type=openvex"); err != nil {
+		t.Errorf("cosign on the exceptions: %v\n%s", err, out)
 	}
 	if out, err := run(image, root, "https://weir.test/other", "verify"); err == nil {
 		t.Errorf("cosign accepted another identity\n%s", out)

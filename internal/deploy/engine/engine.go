@@ -39,8 +39,8 @@ type Config struct {
 	Topics []string
 	// Attest signs a statement and keeps it beside what it is about; nil signs nothing.
 	Attest func(ctx context.Context, st evidence.Statement) error
-	// Decided is a decision of policy, to be signed as well; nil signs none.
-	Decided func(ctx context.Context, id string) (any, error)
+	// Decided are the statements about the decision that let a release into an environment; nil signs none.
+	Decided func(ctx context.Context, r deploy.ReleaseFact) ([]evidence.Statement, error)
 	// Copy brings a release, with its evidence, to another registry and verifies it there; nil cannot.
 	Copy func(ctx context.Context, r deploy.Release, to string) error
 	Look time.Duration // between looks at a canary; default 500 ms

@@ -76,6 +76,8 @@ func kindName(predicate string) string {
 		return "Test result"
 	case strings.Contains(predicate, "verification_summary"):
 		return "Admission"
+	case strings.Contains(predicate, "openvex"):
+		return "Exceptions (VEX)"
 	case strings.Contains(predicate, "attestation/vuln"):
 		return "Scan"
 	}

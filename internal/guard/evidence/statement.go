@@ -18,6 +18,7 @@ const (
 	Summary         = "https://slsa.dev/verification_summary/v1"
 	TestResult      = "https://in-toto.io/attestation/test-result/v0.1"
 	Scan            = "https://cosign.sigstore.dev/attestation/vuln/v1"
+	VEX             = "https://openvex.dev/ns"
 	Decision        = "https://weir.dev/decision/v1"
 	Review          = "https://weir.dev/review/v1"
 	Landed          = "https://weir.dev/landed/v1"

@@ -270,6 +270,28 @@ func (p *Policy) Decision(ctx context.Context, id string) (Decision, error) {
 	return d, err
 }
 
+// Facts reads what a decision looked at into facts.
+func (p *Policy) Facts(ctx context.Context, d Decision, facts any) error {
+	in, err := p.input(ctx, d)
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(in.Facts, facts)
+}
+
+// input is the stored input of a decision, held against its digest.
+func (p *Policy) input(ctx context.Context, d Decision) (in Input, err error) {
+	var body string
+	if err := p.db.QueryRow(ctx, "select body from policy_input where digest = ?", d.InputDigest).Scan(&body); err != nil {
+		return in, fmt.Errorf("input of decision %s: %w", d.ID, err)
+	}
+	sum := sha256.Sum256([]byte(body))
+	if got := "sha256:" + hex.EncodeToString(sum[:]); got != d.InputDigest {
+		return in, fault.New(fault.Conflict, "The stored input of decision %s no longer has its digest: it was changed.", d.ID)
+	}
+	return in, json.Unmarshal([]byte(body), &in)
+}
+
 // Replay decides a stored decision again, from its stored input, with the
 // rules of today. It stores nothing.
 func (p *Policy) Replay(ctx context.Context, decisionID string) (was, now Decision, err error) {
@@ -279,16 +301,8 @@ func (p *Policy) Replay(ctx context.Context, decisionID string) (was, now Decisi
 	if was, err = p.Decision(ctx, decisionID); err != nil {
 		return was, now, err
 	}
-	var body string
-	if err := p.db.QueryRow(ctx, "select body from policy_input where digest = ?", was.InputDigest).Scan(&body); err != nil {
-		return was, now, fmt.Errorf("input of decision %s: %w", decisionID, err)
-	}
-	sum := sha256.Sum256([]byte(body))
-	if got := "sha256:" + hex.EncodeToString(sum[:]); got != was.InputDigest {
-		return was, now, fault.New(fault.Conflict, "The stored input of decision %s no longer has its digest: it was changed.", decisionID)
-	}
-	var in Input
-	if err := json.Unmarshal([]byte(body), &in); err != nil {
+	in, err := p.input(ctx, was)
+	if err != nil {
 		return was, now, err
 	}
 	now = was

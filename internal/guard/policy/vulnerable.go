@@ -102,8 +102,10 @@ type Judged struct {
 	Vulnerability
 	Standing Standing
 	Until    time.Time
-	Reason   string    // of the exception
-	Ended    time.Time // when an exception that there was ended
+	Reason   string // of the exception
+	// Justification of the exception, in the words of VEX, if it has one.
+	Justification string
+	Ended         time.Time // when an exception that there was ended
 }
 
 // severities, the worst first. What nobody has rated has no place among them.
@@ -161,7 +163,7 @@ func (l Limit) Judge(v Vulnerability, now time.Time) Judged {
 			continue
 		}
 		if now.Before(x.Ends) {
-			j.Standing, j.Until, j.Reason, j.Ended = Excepted, x.Ends, x.Reason, time.Time{}
+			j.Standing, j.Until, j.Reason, j.Justification, j.Ended = Excepted, x.Ends, x.Reason, x.Justification, time.Time{}
 			return j
 		}
 		j.Ended = x.Ends
