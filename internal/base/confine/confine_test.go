@@ -7,9 +7,9 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math/rand/v2"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -224,14 +224,25 @@ func TestHostileProgramCannotRegainCapabilities(t *testing.T) {
 	}
 }
 
-func TestHostileProgramCannotReachThisMachine(t *testing.T) {
-	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "reached") }))
-	defer web.Close()
-	_, port, _ := net.SplitHostPort(web.Listener.Addr().String())
-	all, err := net.Listen("tcp", ":0")
-	if err != nil {
-		t.Fatal(err)
+// listenBelow listens on a port that nobody is given by chance: the sandbox's own proxy may have the same number as one that is.
+func listenBelow(t *testing.T, host string) net.Listener {
+	t.Helper()
+	for {
+		l, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(20000+rand.IntN(10000))))
+		if err == nil {
+			return l
+		}
+		if !errors.Is(err, syscall.EADDRINUSE) {
+			t.Fatal(err)
+		}
 	}
+}
+
+func TestHostileProgramCannotReachThisMachine(t *testing.T) {
+	one, all := listenBelow(t, "127.0.0.1"), listenBelow(t, "")
+	go http.Serve(one, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "reached") }))
+	defer one.Close()
+	_, port, _ := net.SplitHostPort(one.Addr().String())
 	go http.Serve(all, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "reached") }))
 	defer all.Close()
 	_, allPort, _ := net.SplitHostPort(all.Addr().String())

@@ -62,7 +62,21 @@ type runtimeProcess struct {
 const patience = 5 * time.Second
 
 // startContainer starts the runtime, and with it the container's process 1, which waits for its first frame.
-func startContainer(theirs *os.File, spec Spec) (*runtimeProcess, group, []string, error) {
+func startContainer(spec Spec) (*os.File, *runtimeProcess, group, []string, error) {
+	ours, theirs, err := socketpair()
+	if err != nil {
+		return nil, nil, group{}, nil, fmt.Errorf("make control socket: %w", err)
+	}
+	defer theirs.Close()
+	r, held, missing, err := runContainer(theirs, spec)
+	if err != nil {
+		ours.Close()
+		return nil, nil, held, nil, err
+	}
+	return ours, r, held, missing, nil
+}
+
+func runContainer(theirs *os.File, spec Spec) (*runtimeProcess, group, []string, error) {
 	path, err := Runtime()
 	if err != nil {
 		return nil, group{}, nil, err

@@ -52,8 +52,19 @@ type answer struct {
 	fds []int
 }
 
+// errInit says that init, or what was to fork it, was killed before the sandbox was open.
+var errInit = errors.New("the first process of the sandbox was killed")
+
 // Open starts a sandbox. The context bounds only the opening; Close ends it.
 func Open(ctx context.Context, spec Spec) (*Sandbox, error) {
+	s, err := open(ctx, spec)
+	if errors.Is(err, errInit) && ctx.Err() == nil { // somebody may have killed the zygote, and with it the init that waited
+		s, err = open(ctx, spec)
+	}
+	return s, err
+}
+
+func open(ctx context.Context, spec Spec) (*Sandbox, error) {
 	if !mainCalled.Load() {
 		return nil, errors.New("confine.Main was not called first in main")
 	}
@@ -64,23 +75,21 @@ func Open(ctx context.Context, spec Spec) (*Sandbox, error) {
 	if err != nil {
 		return nil, err
 	}
-	ours, theirs, err := socketpair()
-	if err != nil {
-		return nil, fmt.Errorf("make control socket: %w", err)
-	}
-	held, missing := group{}, []string(nil)
-	var p keeper
-	var run *runtimeProcess
+	var (
+		ours    *os.File
+		held    group
+		missing []string
+		p       keeper
+		run     *runtimeProcess
+	)
 	if spec.Container != nil {
-		run, held, missing, err = startContainer(theirs, spec)
+		ours, run, held, missing, err = startContainer(spec)
 		p = run
 	} else {
-		p, held, missing, err = startNative(theirs, spec, b)
+		ours, p, held, missing, err = startNative(spec, b)
 	}
-	theirs.Close()
 	if err != nil {
 		held.remove()
-		ours.Close()
 		return nil, err
 	}
 	conn, err := control(ours)
@@ -101,7 +110,9 @@ func Open(ctx context.Context, spec Spec) (*Sandbox, error) {
 	if err == nil {
 		_, err = l.Receive(&first)
 	}
-	if err == nil {
+	if err != nil {
+		err = fmt.Errorf("%w: %w", errInit, err)
+	} else {
 		err = first.Error()
 	}
 	if !stop() && err == nil {
@@ -131,14 +142,15 @@ func Open(ctx context.Context, spec Spec) (*Sandbox, error) {
 }
 
 // startNative starts init in namespaces of its own, in a control group.
-func startNative(theirs *os.File, spec Spec, b jail.Boot) (p *child, held group, missing []string, err error) {
+func startNative(spec Spec, b jail.Boot) (ours *os.File, p *child, held group, missing []string, err error) {
 	if !spec.Unconfined || spec.Limits.Memory > 0 || spec.Limits.CPU > 0 {
 		held, missing = machineGroups().newGroup(spec.Limits)
 	}
-	p, err = spawn(theirs, b)
+	ours, p, err = spawn(b)
 	if err == nil {
 		// Before it is told what to build, so that nothing of it is ever outside.
 		if err = held.add(p.pid); err != nil {
+			ours.Close()
 			p.Kill()
 			p.Wait()
 		}
@@ -146,7 +158,7 @@ func startNative(theirs *os.File, spec Spec, b jail.Boot) (p *child, held group,
 	if err != nil {
 		err = fault.Wrap(fault.Unavailable, err, "%s", refusal(err))
 	}
-	return p, held, missing, err
+	return ours, p, held, missing, err
 }
 
 // plan decides what init is told, and fills in the defaults of spec.

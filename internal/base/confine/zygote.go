@@ -1,7 +1,6 @@
 package confine
 
 import (
-	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -9,6 +8,7 @@ import (
 	"slices"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -19,6 +19,8 @@ import (
 var nursery struct {
 	sync.Mutex
 	current *zygote
+	spare   *spare
+	due     bool // a spare is on its way
 }
 
 // zygote is our end of the process that forks inits: see jail.Zygote.
@@ -77,22 +79,96 @@ func (c *child) end() {
 	close(c.gone)
 }
 
-var errZygote = errors.New("the process that starts sandboxes was killed")
+var errZygote = fmt.Errorf("%w, with the process that starts sandboxes", errInit)
 
-// fork starts an init in namespaces of its own.
-func fork(link *os.File, b jail.Boot) (*child, error) {
+// shape is what an init must be told when it is forked; all else it learns from its first frame.
+type shape struct {
+	uid, gid int // who it is in there
+	netns    bool
+}
+
+// spare is an init that was forked ahead of its sandbox.
+type spare struct {
+	shape
+	ours *os.File
+	*child
+}
+
+// spareAfter is how long after a sandbox was opened the next init is forked: when the job in it no longer waits for the processor.
+const spareAfter = 100 * time.Millisecond
+
+// bornAs returns an init: the one that waits, if it is of that shape, or a new one.
+func bornAs(s shape) (*os.File, *child, error) {
 	nursery.Lock()
-	z := nursery.current
-	if z == nil || z.lost() {
-		var err error
-		if z, err = newZygote(); err != nil {
-			nursery.Unlock()
-			return nil, err
-		}
-		nursery.current = z
+	next := nursery.spare
+	nursery.spare = nil
+	if !nursery.due {
+		nursery.due = true
+		time.AfterFunc(spareAfter, func() { prepare(s) })
 	}
 	nursery.Unlock()
-	return z.fork(link, inside(os.Getuid(), b), inside(os.Getgid(), b), b.NetNS)
+	if next != nil {
+		if next.shape == s && next.alive() {
+			return next.ours, next.child, nil
+		}
+		next.ours.Close() // it ends
+	}
+	return fork(s)
+}
+
+// prepare forks the init of the next sandbox, which will be like the last one.
+func prepare(s shape) {
+	ours, c, err := fork(s)
+	nursery.Lock()
+	defer nursery.Unlock()
+	nursery.due = false
+	switch {
+	case err != nil: // whoever needs one will be told
+	case nursery.spare != nil:
+		ours.Close()
+	default:
+		nursery.spare = &spare{s, ours, c}
+	}
+}
+
+func (c *child) alive() bool {
+	select {
+	case <-c.gone:
+		return false
+	default:
+		return true
+	}
+}
+
+// fork starts an init in namespaces of its own.
+func fork(s shape) (ours *os.File, c *child, err error) {
+	z, err := theZygote()
+	if err != nil {
+		return nil, nil, err
+	}
+	ours, theirs, err := socketpair()
+	if err != nil {
+		return nil, nil, fmt.Errorf("make control socket: %w", err)
+	}
+	defer theirs.Close()
+	if c, err = z.fork(theirs, s); err != nil {
+		ours.Close()
+		return nil, nil, err
+	}
+	return ours, c, nil
+}
+
+func theZygote() (*zygote, error) {
+	nursery.Lock()
+	defer nursery.Unlock()
+	if z := nursery.current; z != nil && !z.lost() {
+		return z, nil
+	}
+	z, err := newZygote()
+	if err == nil {
+		nursery.current = z
+	}
+	return z, err
 }
 
 func newZygote() (*zygote, error) {
@@ -127,7 +203,7 @@ func (z *zygote) lost() bool {
 	return z.dead
 }
 
-func (z *zygote) fork(link *os.File, uid, gid int, netns bool) (*child, error) {
+func (z *zygote) fork(link *os.File, s shape) (*child, error) {
 	born := make(chan *child, 1)
 	z.mu.Lock()
 	z.next++
@@ -138,7 +214,7 @@ func (z *zygote) fork(link *os.File, uid, gid int, netns bool) (*child, error) {
 	}
 	z.waiting[id] = born
 	z.mu.Unlock()
-	err := z.link.Send(jail.Fork{ID: id, UID: uid, GID: gid, NetNS: netns}, int(link.Fd()))
+	err := z.link.Send(jail.Fork{ID: id, UID: s.uid, GID: s.gid, NetNS: s.netns}, int(link.Fd()))
 	runtime.KeepAlive(link)
 	if err != nil {
 		z.mu.Lock()
@@ -256,20 +332,26 @@ func start(link *os.File, name string, env []string, sys *syscall.SysProcAttr) (
 	return p, err
 }
 
-// spawn starts an init.
-func spawn(link *os.File, b jail.Boot) (*child, error) {
+// spawn starts an init, and returns our end of its control socket.
+func spawn(b jail.Boot) (ours *os.File, c *child, err error) {
 	if b.Namespaces {
-		return fork(link, b)
+		return bornAs(shape{inside(os.Getuid(), b), inside(os.Getgid(), b), b.NetNS})
 	}
-	// Unconfined, init must outlive us for a moment to end its descendants; the closed socket tells it to.
-	p, err := start(link, jail.Name, jail.Env, &syscall.SysProcAttr{Setsid: true})
+	ours, theirs, err := socketpair()
 	if err != nil {
-		return nil, err
+		return nil, nil, fmt.Errorf("make control socket: %w", err)
 	}
-	c := &child{pid: p.Pid, process: p, pidfd: -1, gone: make(chan struct{})}
+	defer theirs.Close()
+	// Unconfined, init must outlive us for a moment to end its descendants; the closed socket tells it to.
+	p, err := start(theirs, jail.Name, jail.Env, &syscall.SysProcAttr{Setsid: true})
+	if err != nil {
+		ours.Close()
+		return nil, nil, err
+	}
+	c = &child{pid: p.Pid, process: p, pidfd: -1, gone: make(chan struct{})}
 	go func() {
 		p.Wait()
 		c.end()
 	}()
-	return c, nil
+	return ours, c, nil
 }

@@ -2,9 +2,12 @@ package confine
 
 import (
 	"io"
+	"os"
 	"strings"
 	"syscall"
 	"testing"
+
+	"weir/internal/base/jail"
 )
 
 // The zygote may be killed, as anything may. What it has forked must not live on, and whoever comes next must not notice.
@@ -56,11 +59,11 @@ func TestARefusedInitIsAnErrorAndNotTheEndOfTheZygote(t *testing.T) {
 	defer ours.Close()
 	defer theirs.Close()
 	for range 2 { // nobody may be that user in there
-		if _, err := z.fork(theirs, -5, -5, false); err == nil {
+		if _, err := z.fork(theirs, shape{-5, -5, false}); err == nil {
 			t.Fatal("an init was made for a user that cannot be")
 		}
 	}
-	c, err := z.fork(theirs, 1000, 1000, true)
+	c, err := z.fork(theirs, shape{1000, 1000, true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,4 +74,48 @@ func TestARefusedInitIsAnErrorAndNotTheEndOfTheZygote(t *testing.T) {
 	if err := c.Kill(); err == nil {
 		t.Error("what is gone was killed")
 	}
+}
+
+func TestASandboxMayHaveAnInitThatWaitedForIt(t *testing.T) {
+	none := shape{inside(os.Getuid(), jail.Boot{}), inside(os.Getgid(), jail.Boot{}), true}
+	take := func() *spare {
+		nursery.Lock()
+		defer nursery.Unlock()
+		next := nursery.spare
+		nursery.spare = nil
+		return next
+	}
+	for range 2 { // the second one finds a spare there and closes its own
+		prepare(none)
+	}
+	waits := take()
+	if waits == nil || waits.shape != none {
+		t.Fatalf("%+v waits, want an init", waits)
+	}
+	for name, before := range map[string]func(*spare){
+		"alive": func(*spare) {},
+		"killed": func(s *spare) {
+			_ = s.Kill()
+			s.Wait()
+		},
+		"of another shape": func(s *spare) { s.netns = !s.netns },
+	} {
+		prepare(none)
+		before(nursery.spare)
+		var out strings.Builder
+		s, err := Open(t.Context(), Spec{})
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		p, err := s.Start(Cmd{Argv: []string{"/bin/sh", "-c", "id -u; cd /sys 2>/dev/null; cat /proc/self/net/dev | wc -l"}, Stdout: &out})
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if _, err := p.Wait(); err != nil || out.String() != "1000\n3\n" && os.Getuid() == 0 {
+			t.Errorf("%s: %q, %v", name, out.String(), err)
+		}
+		s.Close()
+	}
+	waits.ours.Close()
+	waits.Wait() // it ends with its socket
 }
