@@ -100,6 +100,7 @@ func TestPagesInChromium(t *testing.T) {
 		}
 	}
 	if which != "all" {
+		t.Log(facts)
 		return
 	}
 	for name, want := range map[string]string{
@@ -117,6 +118,11 @@ func TestPagesInChromium(t *testing.T) {
 		"log: line":                                 "hello <b>world</b>",
 		"log: search":                               "2 lines",
 		"log: end":                                  "Ended",
+		"range: address":                            "true",
+		"range: lines":                              "true",
+		"range: after a reload":                     "true",
+		"range: in view":                            "true",
+		"range: opens its step":                     "true",
 		"sign-in: sent to":                          "/signin",
 		"sign-in: refused":                          "This sign-in link is not valid",
 		"sign-in: cookie":                           "httpOnly true sameSite Lax",

@@ -155,6 +155,37 @@ async function follows() {
   await context.close();
 }
 
+// ranges draws a range of lines, and finds it again after a reload in a step that was folded.
+async function ranges() {
+  const { context, page } = await open({ viewport: { width: 1440, height: 900 } });
+  await page.goto(base + "/runs/run_1?job=job_e2e");
+  await page.locator(".lines > li").first().waitFor({ state: "attached" });
+  const [from, to] = await page.evaluate(() => {
+    const steps = [...document.querySelectorAll("[data-log] details")].map((s) => [...s.querySelectorAll(".lines > li")]).filter((l) => l.length >= 3);
+    steps[0][0].closest("details").open = true;
+    return [steps[0][0].id, steps[0][2].id];
+  });
+  const marked = () => page.evaluate(() => [...document.querySelectorAll(".lines > li.at")].map((l) => l.id).join(" "));
+  await page.locator(`#${to} > a`).click();
+  await page.locator(`#${to}.at`).waitFor();
+  await page.locator(`#${from} > a`).click({ modifiers: ["Shift"] });
+  await page.locator(`#${from}.at`).waitFor();
+  const drawn = await marked();
+  say("fact", { name: "range: address", value: String(new URL(page.url()).hash === `#${from}-${to}`) });
+  say("fact", { name: "range: lines", value: String(drawn.split(" ").length >= 3 && drawn.startsWith(from) && drawn.endsWith(to)) });
+  await page.evaluate(() => document.querySelectorAll("[data-log] details").forEach((s) => { s.open = false; }));
+  await page.reload();
+  await page.locator(`#${from}.at`).waitFor({ timeout: 10_000 });
+  say("fact", { name: "range: after a reload", value: String((await marked()) === drawn) });
+  say("fact", { name: "range: in view", value: String(await page.locator("#" + from).evaluate((e) => { const r = e.getBoundingClientRect(); return r.height > 0 && r.top >= 0 && r.bottom <= innerHeight; })) });
+  // Somebody folds the step and follows the same address again, written the other way round.
+  await page.evaluate(() => document.querySelectorAll("[data-log] details").forEach((s) => { s.open = false; }));
+  await page.evaluate(([a, b]) => { location.hash = `#${b}-${a}`; }, [from, to]);
+  await page.locator(`#${from}.at`).waitFor({ timeout: 10_000 });
+  say("fact", { name: "range: opens its step", value: String(await page.locator("#" + from).isVisible() && (await marked()) === drawn) });
+  await context.close();
+}
+
 // big looks at a run of 10,000 jobs and a log of a million lines: how long things take is said, how much the page holds is judged.
 async function big() {
   const { context, page } = await open({ viewport: { width: 1440, height: 900 } });
@@ -218,9 +249,10 @@ async function signsIn() {
 }
 
 try {
-  if (which === "all") { await lives(); await follows(); if (process.env.WEIR_TEST_LONG) await big(); await signsIn(); await readsWithoutScript(); }
+  if (which === "all") { await lives(); await follows(); await ranges(); if (process.env.WEIR_TEST_LONG) await big(); await signsIn(); await readsWithoutScript(); }
   if (which === "big") await big();
-  if (which !== "keyboard" && which !== "big") await pictures();
+  if (which === "ranges") await ranges();
+  if (which !== "keyboard" && which !== "big" && which !== "ranges") await pictures();
   if (which === "all" || which === "keyboard") await keyboard();
   say("done", {});
 } finally {

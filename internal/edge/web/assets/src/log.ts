@@ -27,6 +27,8 @@ class Log {
   private loaded: HTMLElement[] = [];
   private readonly asking = new WeakMap<HTMLElement, AbortController>();
   private readonly hits = new Set<number>();
+  private range: [number, number] | null = null; // the lines that the address names
+  private anchor = 0; // the line from which a range is drawn
 
   constructor(private readonly box: HTMLElement) {
     this.base = box.dataset.base ?? "";
@@ -48,6 +50,8 @@ class Log {
     this.wrap();
     this.follow();
     addEventListener("hashchange", () => void this.target());
+    addEventListener("popstate", () => void this.target());
+    box.addEventListener("click", (event) => this.pick(event));
     document.addEventListener("click", (event) => {
       const link = (event.target as HTMLElement).closest<HTMLElement>("[data-line]");
       if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
@@ -158,11 +162,27 @@ class Log {
   }
 
   private async target(): Promise<void> {
-    const m = /^#L(\d+)$/.exec(location.hash);
+    const m = /^#L(\d+)(?:-L?(\d+))?$/.exec(location.hash);
     if (!m) return;
-    const line = await this.show(Number(m[1]));
-    for (const old of this.box.querySelectorAll(".at")) old.classList.remove("at");
-    line?.classList.add("at");
+    const from = Number(m[1]);
+    const to = Number(m[2] ?? m[1]);
+    this.range = [Math.min(from, to), Math.max(from, to)];
+    this.anchor = from;
+    const line = await this.show(this.range[0]);
+    if (line && from === to) this.range = [from, Math.max(from, Number(line.id.slice(1)))]; // a mark has no line of its own
+    this.dress(this.box);
+  }
+
+  // pick draws a range of lines, to the line whose number is clicked with shift.
+  private pick(event: MouseEvent): void {
+    const number = (event.target as HTMLElement).closest<HTMLAnchorElement>(".lines > li > a[href^='#L']");
+    if (!number || !event.shiftKey || event.ctrlKey || event.metaKey || !this.anchor) return;
+    event.preventDefault();
+    const to = Number(number.hash.slice(2));
+    this.range = [Math.min(this.anchor, to), Math.max(this.anchor, to)];
+    history.pushState(null, "", `#L${this.range[0]}-L${this.range[1]}`);
+    getSelection()?.removeAllRanges();
+    this.dress(this.box);
   }
 
   // Groups. A group's head folds the lines up to its end.
@@ -195,6 +215,7 @@ class Log {
       line.hidden = this.inFold(n);
       if (line.classList.contains("group")) line.classList.toggle("shut", this.folded.has(n));
       line.classList.toggle("hit", this.hits.has(n));
+      line.classList.toggle("at", this.range !== null && this.range[0] <= n && n <= this.range[1]);
     }
     for (const block of root.querySelectorAll<HTMLElement>(".blk")) {
       block.hidden = this.inFold(Number(block.dataset.from)) && this.inFold(Number(block.dataset.to));
