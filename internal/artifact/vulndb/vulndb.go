@@ -15,6 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -198,61 +199,108 @@ func unpacked(f *zip.File) ([]byte, error) {
 	return raw, nil
 }
 
+// put stores some advisories. What is known and newer stays.
 func (s *Store) put(ctx context.Context, batch []vuln.Advisory) error {
-	if len(batch) == 0 {
+	byID := map[string]vuln.Advisory{}
+	for _, a := range batch {
+		if old, ok := byID[a.ID]; !ok || !a.Modified.Before(old.Modified) {
+			byID[a.ID] = a
+		}
+	}
+	if len(byID) == 0 {
+		return nil
+	}
+	ids := slices.Sorted(maps.Keys(byID))
+	var head, names, packages [][]any
+	rows := func(known map[string]int64) error {
+		head, names, packages = nil, nil, nil
+		for _, id := range ids {
+			a := byID[id]
+			if at, ok := known[id]; ok && at > max(db.Micros(a.Modified), 0) {
+				continue
+			}
+			aliases, err := json.Marshal(append([]string{}, a.Aliases...))
+			if err != nil {
+				return err
+			}
+			head = append(head, []any{org, a.ID, a.Summary, string(a.Severity), strconv.FormatFloat(a.Score, 'f', 1, 64), a.URL, max(db.Micros(a.Published), 0), max(db.Micros(a.Modified), 0), db.Bool(a.Withdrawn), string(aliases)})
+			called := map[string]bool{}
+			for _, name := range append([]string{a.ID}, a.Aliases...) {
+				if name = strings.ToUpper(name); !called[name] {
+					called[name] = true
+					names = append(names, []any{org, name, a.ID})
+				}
+			}
+			type key struct{ ecosystem, name string }
+			byPackage := map[key][]vuln.Affected{}
+			for _, x := range a.Affected {
+				k := key{x.Ecosystem, x.Package}
+				byPackage[k] = append(byPackage[k], x)
+			}
+			for k, list := range byPackage {
+				raw, err := json.Marshal(list)
+				if err != nil {
+					return err
+				}
+				packages = append(packages, []any{org, k.ecosystem, k.name, a.ID, string(raw)})
+			}
+		}
 		return nil
 	}
 	return s.DB.Write(ctx, func(tx *db.Tx) error {
-		for _, a := range batch {
-			if err := s.add(ctx, tx, a); err != nil {
-				return fmt.Errorf("store advisory %s: %w", a.ID, err)
+		in, args := within(ids)
+		type row struct {
+			id       string
+			modified int64
+		}
+		found, err := tx.Query(ctx, "select id, modified from advisory where org = ? and id in "+in, args...)
+		all, err := db.Collect(found, err, func(r *sql.Rows) (x row, err error) { return x, r.Scan(&x.id, &x.modified) })
+		if err != nil {
+			return err
+		}
+		known := map[string]int64{}
+		for _, x := range all {
+			known[x.id] = x.modified
+		}
+		if err := rows(known); err != nil || len(head) == 0 {
+			return err
+		}
+		fresh := make([]string, len(head))
+		for i, h := range head {
+			fresh[i] = h[1].(string)
+		}
+		in, args = within(fresh)
+		for _, table := range []string{"advisory_name", "advisory_package", "advisory"} {
+			if _, err := tx.Exec(ctx, "delete from "+table+" where org = ? and id in "+in, args...); err != nil {
+				return err
+			}
+		}
+		for _, t := range []struct {
+			into string
+			rows [][]any
+		}{
+			{"advisory (org, id, summary, severity, score, url, published, modified, withdrawn, aliases)", head},
+			{"advisory_name (org, name, id)", names},
+			{"advisory_package (org, ecosystem, package, id, affected)", packages},
+		} {
+			for some := range slices.Chunk(t.rows, perWrite) {
+				marks := "(" + strings.TrimSuffix(strings.Repeat("?, ", len(some[0])), ", ") + ")"
+				if _, err := tx.Exec(ctx, "insert into "+t.into+" values "+strings.TrimSuffix(strings.Repeat(marks+", ", len(some)), ", "), slices.Concat(some...)...); err != nil {
+					return fmt.Errorf("store advisories: %w", err)
+				}
 			}
 		}
 		return nil
 	})
 }
 
-func (s *Store) add(ctx context.Context, tx *db.Tx, a vuln.Advisory) error {
-	aliases, err := json.Marshal(append([]string{}, a.Aliases...))
-	if err != nil {
-		return err
+// within is a list of ids as a condition wants it, with its arguments behind org.
+func within(ids []string) (string, []any) {
+	args := []any{org}
+	for _, id := range ids {
+		args = append(args, id)
 	}
-	res, err := tx.Exec(ctx, `insert into advisory (org, id, summary, severity, score, url, published, modified, withdrawn, aliases) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-		on conflict (org, id) do update set summary = excluded.summary, severity = excluded.severity, score = excluded.score, url = excluded.url,
-		published = excluded.published, modified = excluded.modified, withdrawn = excluded.withdrawn, aliases = excluded.aliases where excluded.modified >= advisory.modified`,
-		org, a.ID, a.Summary, string(a.Severity), strconv.FormatFloat(a.Score, 'f', 1, 64), a.URL, max(db.Micros(a.Published), 0), max(db.Micros(a.Modified), 0), db.Bool(a.Withdrawn), string(aliases))
-	if err != nil {
-		return err
-	}
-	if n, err := res.RowsAffected(); err != nil || n == 0 {
-		return err // what is known is newer
-	}
-	for _, table := range []string{"advisory_name", "advisory_package"} {
-		if _, err := tx.Exec(ctx, "delete from "+table+" where org = ? and id = ?", org, a.ID); err != nil {
-			return err
-		}
-	}
-	for _, name := range append([]string{a.ID}, a.Aliases...) {
-		if _, err := tx.Exec(ctx, "insert into advisory_name (org, name, id) values (?, ?, ?) on conflict do nothing", org, strings.ToUpper(name), a.ID); err != nil {
-			return err
-		}
-	}
-	type key struct{ ecosystem, name string }
-	byPackage := map[key][]vuln.Affected{}
-	for _, x := range a.Affected {
-		k := key{x.Ecosystem, x.Package}
-		byPackage[k] = append(byPackage[k], x)
-	}
-	for k, list := range byPackage {
-		raw, err := json.Marshal(list)
-		if err != nil {
-			return err
-		}
-		if _, err := tx.Exec(ctx, "insert into advisory_package (org, ecosystem, package, id, affected) values (?, ?, ?, ?, ?)", org, k.ecosystem, k.name, a.ID, string(raw)); err != nil {
-			return err
-		}
-	}
-	return nil
+	return "(" + strings.TrimSuffix(strings.Repeat("?, ", len(ids)), ", ") + ")", args
 }
 
 // State implements artifact.Advisories.

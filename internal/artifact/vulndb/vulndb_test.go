@@ -75,6 +75,7 @@ func TestImportsAddAndRenewAndNeverGoBack(t *testing.T) {
 		if st.Advisories != 1 || st.Source != "all.zip" || st.Imported.IsZero() {
 			t.Errorf("state = %+v", st)
 		}
+		take(packed(t, map[string]string{"a.json": advisory("GO-9", "example.com/d", "1.1.0", "2026-01-02T00:00:00Z", `,"aliases":["go-9","CVE-9","cve-9"]`), "b.json": advisory("GO-9", "example.com/e", "1.1.0", "2026-01-01T00:00:00Z", "")}))
 		take([]byte(advisory("GO-2", "example.com/b", "2.0.0", "2026-01-02T00:00:00Z", "")))
 		take([]byte(advisory("GO-1", "example.com/c", "9.0.0", "2026-01-01T00:00:00Z", ""))) // older than what is known
 		fixed := func(pkg string) string {
@@ -98,10 +99,13 @@ func TestImportsAddAndRenewAndNeverGoBack(t *testing.T) {
 		if a, c := fixed("example.com/a"), fixed("example.com/c"); a != "" || c != "GO-1 1.2.0" {
 			t.Errorf("after renewal a has %q, c has %q", a, c)
 		}
+		if d, e := fixed("example.com/d"), fixed("example.com/e"); d != "GO-9 1.1.0" || e != "" {
+			t.Errorf("of two of one id in one file, d has %q, e has %q; want the newer", d, e)
+		}
 		if named, err := s.Named(ctx, "cve-1"); err != nil || len(named) != 1 || named[0].ID != "GO-1" || named[0].Affected[0].Package != "example.com/c" {
 			t.Errorf("Named() = %+v, %v", named, err)
 		}
-		if len(*told) != 4 || (*told)[0] != "vulnerability.imported" {
+		if len(*told) != 5 || (*told)[0] != "vulnerability.imported" {
 			t.Errorf("the ledger was told %v", *told)
 		}
 	})
