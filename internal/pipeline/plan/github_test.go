@@ -17,8 +17,7 @@ import (
 var differs = map[string]string{
 	"background-steps.yml":                                   "an experiment of GitHub's: steps in the background, wait and cancel; refused by name",
 	"concurrency.yml":                                        "concurrency.queue is refused by name, an experiment of GitHub's",
-	"job-environment.yml":                                    "an empty environment is refused: it names none",
-	"job-if.yml":                                             "an empty if: is refused: it says nothing",
+	"job-if.yml":                                             "success() with names of jobs is refused: GitHub documents it nowhere",
 	"insert.yml":                                             "${{ insert }} is refused; GitHub's TypeScript parser does not take it either",
 	"events-mapping-all.yml":                                 "branches with branches-ignore is refused; so does GitHub's server when the event comes",
 	"job-services.yml":                                       "a volume that is a folder of the machine is refused by name: jobs do not see those",

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"regexp"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -155,6 +156,9 @@ func (c *checker) add(errs []*actionlint.Error) {
 			continue // it has been one for years
 		}
 		d := pipeline.Diagnostic{File: c.file, Line: max(e.Line, 1), Col: max(e.Column, 1), Severity: pipeline.Error, Message: e.Message}
+		if key := c.vacant(e); key != "" {
+			d.Severity, d.Message = pipeline.Warning, "an empty "+key+": is as good as none; remove it"
+		}
 		if i := strings.Index(d.Message, " in object type {"); i > 0 && len(d.Message)-i > 80 {
 			d.Message = d.Message[:i] // the list of everything that exists hides what is wrong
 		}
@@ -168,6 +172,26 @@ func (c *checker) add(errs []*actionlint.Error) {
 			c.diags = append(c.diags, d)
 		}
 	}
+}
+
+// nothing is an empty value of a key that GitHub takes for the key not being there.
+var nothing = regexp.MustCompile(`^\s*(?:-\s+)?(if|environment):\s*(?:''|"")?\s*(?:#.*)?$`)
+
+// vacant names the key if that is all that is wrong.
+func (c *checker) vacant(e *actionlint.Error) string {
+	if !strings.Contains(e.Message, "string should not be empty") && !strings.Contains(e.Message, "unexpected end of input while parsing") {
+		return ""
+	}
+	n := 0
+	for line := range bytes.Lines(c.content) {
+		if n++; n == e.Line {
+			if m := nothing.FindSubmatch(bytes.TrimRight(line, "\r\n")); m != nil {
+				return string(m[1])
+			}
+			return ""
+		}
+	}
+	return ""
 }
 
 // advice tells what is worth reading from what is wrong: GitHub runs such files, too.

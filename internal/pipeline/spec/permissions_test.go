@@ -22,3 +22,13 @@ func TestPermissionsBecomeWhatTheyOpenInWeir(t *testing.T) {
 		}
 	}
 }
+
+func TestAnEmptyConditionOrEnvironmentIsNone(t *testing.T) {
+	w, diags := Parse("ci.yml", []byte("on: push\njobs:\n  a:\n    if: ''\n    environment: \"\" # none\n    runs-on: x\n    steps:\n      - if: ''\n        run: x\n"))
+	if w == nil || w.Jobs[0].If.Value != "" || w.Jobs[0].Environment != nil && w.Jobs[0].Environment.Name.Value != "" || len(diags) != 3 || diags[0].Message != "an empty if: is as good as none; remove it" {
+		t.Errorf("%+v %+v", w, diags)
+	}
+	if w, _ := Parse("ci.yml", []byte("on: push\njobs:\n  a:\n    runs-on: ''\n    steps: [{run: x}]\n")); w != nil {
+		t.Error("an empty runs-on was taken")
+	}
+}
