@@ -200,6 +200,50 @@ http.createServer((req, res) => {
 	}
 }
 
+func TestAMemberOfAnNpmWorkspaceReachesProduction(t *testing.T) {
+	t.Parallel()
+	for _, tool := range []string{"node", "npm"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			t.Skip(tool + " is not installed")
+		}
+	}
+	w := newWorld(t, "")
+	pack := func(name, version string) string {
+		return string(layouttest.Gzip(layouttest.Tar(layouttest.File{Name: "package/package.json", Body: `{"name":"` + name + `","version":"` + version + `","license":"MIT","main":"index.js"}`},
+			layouttest.File{Name: "package/index.js", Body: "module.exports = '" + name + " " + version + "';\n"})))
+	}
+	files := map[string]string{
+		"package.json":            `{"name":"root","private":true,"workspaces":["libs/*","apps/*"]}`,
+		"libs/greet/package.json": `{"name":"@shop/greet","version":"0.1.0","main":"dist.js","scripts":{"build":"node -e \"require('fs').writeFileSync('dist.js','module.exports = s => require(\\'dep\\') + \\' says \\' + s')\""},"dependencies":{"dep":"file:../../dep.tgz"}}`,
+		"libs/other/package.json": `{"name":"@shop/other","version":"0.1.0"}`,
+		"apps/shop/package.json":  `{"name":"shop","version":"0.0.0","private":true,"scripts":{"build":"node -e \"require('fs').writeFileSync('built.txt', require('@shop/greet')('the build'))\""},"dependencies":{"@shop/greet":"*"},"devDependencies":{"dev":"file:../../dev.tgz"}}`,
+		"apps/shop/server.js": `const http = require("http"), fs = require("fs"), greet = require("@shop/greet"); let dev = "without dev"; try { dev = require("dev"); } catch {}
+http.createServer((req, res) => res.end(greet(process.env.GREETING) + ", " + fs.readFileSync("built.txt") + ", " + dev)).listen(process.env.PORT);`,
+		"dep.tgz": pack("dep", "1.2.3"), "dev.tgz": pack("dev", "3.2.1"),
+		".gitignore":               "node_modules\n",
+		".github/workflows/ci.yml": tinyWorkflow,
+		"weir.yaml":                strings.Replace(strings.Replace(tinyRules, "{go: .}", "{node: server.js}", 1), "name: tiny\n", "name: tiny\npath: apps/shop\n", 1),
+	}
+	for name, text := range files {
+		w.must(writeTo(w.work+"/"+name, text))
+	}
+	lock := exec.Command("npm", "install", "--package-lock-only", "--offline", "--no-audit", "--no-fund")
+	lock.Dir = w.work
+	if out, err := lock.CombinedOutput(); err != nil {
+		t.Fatal(err, string(out))
+	}
+	r := w.released(w.bootstrap(nil))
+	w.serves("production", r.Version)
+	if got := w.says("production"); got != "dep 1.2.3 says hello production, dep 1.2.3 says the build, without dev" {
+		t.Errorf("production says %q", got)
+	}
+	var made []client.Artifact
+	w.must(w.as("admin").Get(t.Context(), "/artifacts", &made))
+	if got := w.statement(made[0].ID, "https://cyclonedx.org/bom"); !strings.Contains(got, `pkg:npm/dep@1.2.3`) || strings.Contains(got, "pkg:npm/dev@") {
+		t.Errorf("the SBOM lacks the package, or has one that is not in the image: %.2000s", got)
+	}
+}
+
 func TestAnArtifactIsBuiltAgainToTheByte(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, "")

@@ -110,6 +110,7 @@ func (e *Engine) layer(ctx context.Context, i artifact.Intake, s artifact.Spec, 
 func Layer(dir string, in image.Input, s artifact.Spec, output io.ReadSeeker, size int64) (image.Image, error) {
 	switch {
 	case s.Node != "":
+		in.Folder = s.Path // where a workspace has it
 		return image.FromNode(dir, in, output, s.Node)
 	case s.Static != "":
 		return image.FromFiles(dir, in, output)

@@ -52,6 +52,7 @@ type Input struct {
 	Revision string
 	Version  string
 	Source   string    // URL of the repository
+	Folder   string    // of the service in its repository, where a Node workspace has it
 	Created  time.Time // of the commit, so that a second build agrees
 }
 

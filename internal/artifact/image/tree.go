@@ -42,7 +42,11 @@ func FromNode(dir string, in Input, tree io.ReadSeeker, program string) (Image, 
 	if !ok || at.link != "" {
 		return Image{}, fault.New(fault.Invalid, "The build of %s left no %s; the release job of a Node service stages it from the runner.", in.Name, NodeProgram)
 	}
-	main := path.Join(NodeFolder, program)
+	folder := path.Join(NodeFolder, path.Clean("/"+in.Folder)[1:])
+	main := path.Join(folder, program)
+	if _, ok := index[main]; !ok { // not of a workspace: the service itself is below /app
+		folder, main = NodeFolder, path.Join(NodeFolder, program)
+	}
 	if e, ok := index[main]; !ok || e.link != "" {
 		return Image{}, fault.New(fault.Invalid, "weir.yaml says that Node runs %s, and the service %s has no such file.", program, in.Name)
 	}
@@ -66,7 +70,7 @@ func FromNode(dir string, in Input, tree io.ReadSeeker, program string) (Image, 
 		}
 		layers = append(layers, l)
 	}
-	return assemble(in, "node", arch, append([]string{"/" + NodeProgram, "/" + main}, in.Command...), "/"+NodeFolder, layers)
+	return assemble(in, "node", arch, append([]string{"/" + NodeProgram, "/" + main}, in.Command...), "/"+folder, layers)
 }
 
 // listTree checks every entry of a tree: files, folders, and links that stay inside.
