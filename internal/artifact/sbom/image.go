@@ -24,7 +24,7 @@ import (
 const maxRead = 32 << 20
 
 // FromLayout lists the packages in every image of a layout: those of Debian and
-// Alpine, of npm and Python, and the modules of Go programs, as they lie in the
+// Alpine, of npm, Python, Ruby and Java, and the modules of Go programs, as they lie in the
 // file tree that the layers make together.
 func FromLayout(s Subject, l *layout.Layout, dir string, modules *Modules) (*Document, error) {
 	var list []cdx.Component
@@ -167,6 +167,9 @@ func (t *tree) look(e layout.Entry, body io.Reader, mode fs.FileMode) (finding, 
 			return finding{}, err
 		}
 		return r.read(e.Path, b), nil
+	}
+	if jar(e.Path) && e.Size <= maxJar {
+		return t.java(e, body)
 	}
 	if mode&0o111 == 0 || e.Size < 4096 || e.Size > 1<<30 {
 		return finding{}, nil

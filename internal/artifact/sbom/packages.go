@@ -31,6 +31,9 @@ var readers = []struct {
 	{func(p string) bool { return p == "lib/apk/db/installed" || p == "usr/lib/apk/db/installed" }, apk},
 	{func(p string) bool { return p == "usr/share/weir/node.json" }, nodeVersions},
 	{npmPackage, npm},
+	{func(p string) bool {
+		return path.Ext(p) == ".gemspec" && (path.Base(path.Dir(p)) == "specifications" || path.Base(path.Dir(path.Dir(p))) == "specifications")
+	}, gemspec},
 	{func(p string) bool { return strings.HasSuffix(p, "node_modules/.package-lock.json") }, npmLock},
 	{func(p string) bool {
 		return path.Base(p) == "METADATA" && strings.HasSuffix(path.Dir(p), ".dist-info")
