@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -102,39 +103,76 @@ var (
 // maxOptions is how many bytes the options of a mount may have.
 const maxOptions = 4000
 
-// writeBundle writes what the runtime reads: config.json, and the files that it names.
-func writeBundle(spec Spec, groupName string) error {
+// overlayOf are the options of an overlay of layers, the highest first.
+func overlayOf(lower []string, c *Container) (options []string, size int) {
+	options = []string{"lowerdir=" + strings.Join(lower, ":"), "upperdir=" + c.Changed(), "workdir=" + filepath.Join(c.Dir, "work"), "userxattr"}
+	return options, len(strings.Join(options, ","))
+}
+
+// shorten gives folders short names, as links in a folder of their own, which the caller removes.
+func shorten(folders []string) (dir string, short []string, err error) {
+	if dir, err = os.MkdirTemp("/tmp", "wl"); err != nil { // the shortest there is
+		dir, err = os.MkdirTemp("", "wl")
+	}
+	if err != nil {
+		return "", nil, fmt.Errorf("make container: %w", err)
+	}
+	for i, f := range folders {
+		at := filepath.Join(dir, strconv.FormatInt(int64(i), 36))
+		if err := os.Symlink(f, at); err != nil {
+			return dir, nil, fmt.Errorf("make container: %w", err)
+		}
+		short = append(short, at)
+	}
+	return dir, short, nil
+}
+
+// writeBundle writes what the runtime reads: config.json, and the files that it names. The folder links, if there is one, may go when the
+// runtime has ended.
+func writeBundle(spec Spec, groupName string) (links string, err error) {
 	c := spec.Container
+	defer func() {
+		if err != nil && links != "" {
+			_ = os.RemoveAll(links)
+			links = ""
+		}
+	}()
 	for _, dir := range []string{"rootfs", "upper", "work"} {
 		if err := os.Mkdir(filepath.Join(c.Dir, dir), 0o755); err != nil {
-			return fmt.Errorf("make container: %w", err)
+			return "", fmt.Errorf("make container: %w", err)
 		}
 	}
 	if len(c.Layers) == 0 {
-		return errors.New("make container: its image has no layer")
+		return "", errors.New("make container: its image has no layer")
 	}
 	if !slices.ContainsFunc(c.Layers, func(l string) bool { _, err := os.Lstat(filepath.Join(l, "tmp")); return err == nil }) {
 		tmp := filepath.Join(c.Changed(), "tmp")
 		if err := errors.Join(os.Mkdir(tmp, 0o755), os.Chmod(tmp, 0o777|os.ModeSticky)); err != nil {
-			return fmt.Errorf("make container: %w", err)
+			return "", fmt.Errorf("make container: %w", err)
 		}
 	}
 	for at, to := range c.Links { // the folder is ours alone until the container starts
 		at = filepath.Join(c.Changed(), filepath.Clean("/"+at))
 		if err := errors.Join(os.MkdirAll(filepath.Dir(at), 0o755), os.Symlink(to, at)); err != nil {
-			return fmt.Errorf("make container: %w", err)
+			return "", fmt.Errorf("make container: %w", err)
 		}
 	}
 	lower := slices.Clone(c.Layers)
 	slices.Reverse(lower)
-	overlay := []string{"lowerdir=" + strings.Join(lower, ":"), "upperdir=" + c.Changed(), "workdir=" + filepath.Join(c.Dir, "work"), "userxattr"}
+	overlay, size := overlayOf(lower, c)
 	for _, p := range append(lower, c.Dir) {
 		if strings.ContainsAny(p, ",:\\") {
-			return fault.New(fault.Invalid, "Containers cannot be run from %s: a path with a comma, a colon or a backslash in it cannot be mounted. Choose another data folder.", p)
+			return "", fault.New(fault.Invalid, "Containers cannot be run from %s: a path with a comma, a colon or a backslash in it cannot be mounted. Choose another data folder.", p)
 		}
 	}
-	if n := len(strings.Join(overlay, ",")); n > maxOptions {
-		return fault.New(fault.Invalid, "The image has %d layers, more than this machine can mount over each other (their paths take %d bytes of %d). Flatten it, or choose a shorter data folder.", len(lower), n, maxOptions)
+	if size > maxOptions { // as others do who mount many layers: by short names
+		var short []string
+		if links, short, err = shorten(lower); err != nil {
+			return links, err
+		}
+		if overlay, size = overlayOf(short, c); size > maxOptions {
+			return links, fault.New(fault.Invalid, "The image has %d layers, more than this machine can mount over each other (their names take %d bytes of %d). Flatten it.", len(lower), size, maxOptions)
+		}
 	}
 	hosts := "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n127.0.0.1\t" + c.Hostname + "\n"
 	for _, name := range slices.Sorted(maps.Keys(c.Hosts)) {
@@ -143,7 +181,7 @@ func writeBundle(spec Spec, groupName string) error {
 	files := map[string]string{"hosts": hosts, "hostname": c.Hostname + "\n"}
 	for name, text := range files {
 		if err := os.WriteFile(filepath.Join(c.Dir, name), []byte(text), 0o644); err != nil {
-			return fmt.Errorf("make container: %w", err)
+			return links, fmt.Errorf("make container: %w", err)
 		}
 	}
 	mounts := []specs.Mount{
@@ -162,7 +200,7 @@ func writeBundle(spec Spec, groupName string) error {
 	}
 	for _, b := range c.Binds {
 		if _, err := os.Stat(b.Source); err != nil {
-			return fault.Wrap(fault.Unavailable, err, "the container could not be started: %s, which it is to see, is missing", b.Source)
+			return links, fault.Wrap(fault.Unavailable, err, "the container could not be started: %s, which it is to see, is missing", b.Source)
 		}
 		access := "ro"
 		if b.Write {
@@ -183,9 +221,9 @@ func writeBundle(spec Spec, groupName string) error {
 	}
 	b, err := json.Marshal(config)
 	if err != nil {
-		return fmt.Errorf("make container: %w", err)
+		return links, fmt.Errorf("make container: %w", err)
 	}
-	return os.WriteFile(filepath.Join(c.Dir, "config.json"), b, 0o600)
+	return links, os.WriteFile(filepath.Join(c.Dir, "config.json"), b, 0o600)
 }
 
 // resources are the limits that the machine's control groups can hold a container to.

@@ -103,6 +103,32 @@ func TestAContainerIsItsImageAndWhatWasBound(t *testing.T) {
 	}
 }
 
+func TestAnImageOfAsManyLayersAsThereMayBeStarts(t *testing.T) {
+	dir := ""
+	box := container(t, func(s *Spec, img *ocitest.Image) {
+		dir = s.Container.Dir
+		for i := len(img.Layers); i < 127; i++ {
+			img.Layers = append(img.Layers, []tar.Header{ocitest.File(fmt.Sprintf("layer%d", i), 0o644)})
+		}
+	})
+	if got, _ := sh(t, box, nil, "ls / | grep -c layer; echo x > /layer126 && test -s /layer126 && echo written"); got != "126\nwritten" {
+		t.Errorf("in the container: %q", got)
+	}
+	config, err := os.ReadFile(filepath.Join(dir, "config.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(config), "lowerdir=")
+	first, _, _ := strings.Cut(rest, ":")
+	if _, err := os.Lstat(first); err != nil || !strings.HasPrefix(first, "/tmp/wl") {
+		t.Errorf("the layers have no short names: %s %v", first, err)
+	}
+	box.Close()
+	if _, err := os.Lstat(filepath.Dir(first)); err == nil {
+		t.Errorf("%s is left behind", filepath.Dir(first))
+	}
+}
+
 func TestRootInAContainerHasNoPowerOverTheMachine(t *testing.T) {
 	box := container(t, nil)
 	for _, script := range []string{

@@ -51,6 +51,8 @@ type runtimeProcess struct {
 	path string
 	dir  string
 	id   string
+	// links are short names of layers, "" if there are none; removed when the container has ended.
+	links string
 
 	mu   sync.Mutex
 	conn *net.UnixConn
@@ -95,9 +97,16 @@ func runContainer(theirs *os.File, spec Spec) (*runtimeProcess, group, []string,
 			held.dirs[c] = filepath.Join(dir, id)
 		}
 	}
-	if err := writeBundle(spec, name); err != nil {
+	links, err := writeBundle(spec, name)
+	if err != nil {
 		return nil, group{}, nil, err
 	}
+	started := false
+	defer func() {
+		if !started && links != "" {
+			_ = os.RemoveAll(links)
+		}
+	}()
 	dir := spec.Container.Dir
 	said, err := os.Create(filepath.Join(dir, "runtime.txt"))
 	if err != nil {
@@ -112,7 +121,8 @@ func runContainer(theirs *os.File, spec Spec) (*runtimeProcess, group, []string,
 	if err := cmd.Start(); err != nil {
 		return nil, group{}, nil, fault.Wrap(fault.Unavailable, err, "the container runtime %s cannot be started: %v", path, err)
 	}
-	return &runtimeProcess{cmd: cmd, path: path, dir: dir, id: id}, held, unheld(spec.Limits), nil
+	started = true
+	return &runtimeProcess{cmd: cmd, path: path, dir: dir, id: id, links: links}, held, unheld(spec.Limits), nil
 }
 
 // initFile is the program of process 1, to be handed over.
@@ -161,6 +171,9 @@ func (r *runtimeProcess) force() {
 // Wait returns when the container and the runtime are gone.
 func (r *runtimeProcess) Wait() {
 	_ = r.cmd.Wait()
+	if r.links != "" {
+		_ = os.RemoveAll(r.links)
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.done = true
