@@ -42,7 +42,7 @@ func FromNode(dir string, in Input, tree io.ReadSeeker, program string) (Image, 
 	if !ok || at.link != "" {
 		return Image{}, fault.New(fault.Invalid, "The build of %s left no %s; the release job of a Node service stages it from the runner.", in.Name, NodeProgram)
 	}
-	folder := path.Join(NodeFolder, path.Clean("/"+in.Folder)[1:])
+	folder := path.Join(NodeFolder, path.Clean("/" + in.Folder)[1:])
 	main := path.Join(folder, program)
 	if _, ok := index[main]; !ok { // not of a workspace: the service itself is below /app
 		folder, main = NodeFolder, path.Join(NodeFolder, program)
