@@ -97,7 +97,22 @@ func (c *checker) job(a *actionlint.Job) Job {
 	for _, s := range a.Steps {
 		j.Steps = append(j.Steps, c.step(s))
 	}
+	c.toolsInside(&j)
 	return j
+}
+
+// toolsInside refuses what cannot work: a step that chooses among the machine's tools, in a job that runs in an image. Where a condition
+// or an expression decides, it is found out when the step runs.
+func (c *checker) toolsInside(j *Job) {
+	if j.Container == nil || j.Container.Image.Value == "" || strings.Contains(j.Container.Image.Value, "${{") {
+		return
+	}
+	for i := range j.Steps {
+		s := &j.Steps[i]
+		if strings.HasPrefix(s.Uses, "setup-") && s.If.Value == "" && !s.ContinueOnError.Set {
+			c.errorf(s.Pos, "%s chooses among the machine's tools, and job %s runs in the image %s, which has its own. Remove the step, or choose an image that has the version", s.Uses, j.ID, j.Container.Image.Value)
+		}
+	}
 }
 
 // jobID is how ids are compared; GitHub ignores their case.

@@ -71,3 +71,23 @@ func TestCancelTimeoutIsReadAndChecked(t *testing.T) {
 		t.Errorf("%v", diags)
 	}
 }
+
+func TestToolsOfTheMachineAreNotChosenInAnImage(t *testing.T) {
+	for src, refused := range map[string]bool{
+		"container: base/go:1\n    steps: [{uses: actions/setup-go@v5, with: {go-version: '1.26'}}]":                          true,
+		"container: '${{ github.ref }}'\n    steps: [{uses: actions/setup-go@v5, with: {go-version: '1.26'}}]":                false,
+		"container: base/go:1\n    steps: [{uses: actions/setup-go@v5, if: github.ref == 'x', with: {go-version: '1.26'}}]":   false,
+		"container: base/go:1\n    steps: [{uses: actions/checkout@v4}]":                                                      false,
+		"steps: [{uses: actions/setup-go@v5, with: {go-version: '1.26'}}]":                                                    false,
+		"container: base/go:1\n    steps: [{uses: actions/setup-go@v5, continue-on-error: true, with: {go-version: '1.26'}}]": false,
+	} {
+		_, diags := spec.Parse("ci.yml", []byte("on: push\njobs:\n  a:\n    runs-on: x\n    "+src+"\n"))
+		said := false
+		for _, d := range diags {
+			said = said || strings.Contains(d.Message, "setup-go chooses among the machine's tools, and job a runs in the image base/go:1, which has its own.")
+		}
+		if said != refused {
+			t.Errorf("%s: refused %v; want %v\n%+v", src, said, refused, diags)
+		}
+	}
+}
