@@ -134,7 +134,7 @@ func TestActionsThatCannotRunAreRefusedBeforeTheRun(t *testing.T) {
 		"no YAML":                       {[]string{"o/a@v1"}, map[string]string{"o/a/action.yml": "runs: ["}, "its action.yml: it cannot be read"},
 		"too large":                     {[]string{"o/a@v1"}, map[string]string{"o/a/action.yml": strings.Repeat("#", spec.MaxAction+1)}, "it may have 1048576"},
 		"no shell":                      {[]string{"o/a@v1"}, map[string]string{"o/a/action.yml": "runs: {using: composite, steps: [{run: x}]}"}, "line 1: the step has run: without shell:, which actions must name"},
-		"nothing to do":                 {[]string{"o/a@v1"}, map[string]string{"o/a/action.yml": "runs: {using: composite, steps: [{name: x}]}"}, "line 1: the step has neither run: nor uses:"},
+		"nothing to do":                 {[]string{"o/a@v1"}, map[string]string{"o/a/action.yml": "runs: {using: composite, steps: [{name: x}]}"}, "line 1: the step has neither uses: nor run: of its own"},
 		"no action":                     {[]string{"o/a@v1"}, map[string]string{"o/a/action.yml": composite("nonsense")}, "line 5: uses: nonsense is no action"},
 		"an input that Weir has not":    {[]string{"o/a@v1"}, map[string]string{"o/a/action.yml": "runs: {using: composite, steps: [{uses: actions/checkout@v4, with: {submodules: recursive}}]}"}, "line 1: uses: actions/checkout@v4: its input submodules: recursive is not supported by Weir"},
 		"an input that nobody has":      {[]string{"o/a@v1"}, map[string]string{"o/a/action.yml": "runs: {using: composite, steps: [{uses: actions/checkout@v4, with: {colour: red}}]}"}, "uses: actions/checkout@v4: its input colour is not supported by Weir"},

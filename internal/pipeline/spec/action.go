@@ -69,7 +69,7 @@ func ParseAction(content []byte) (Action, error) {
 		}
 		switch {
 		case s.Uses == "" && s.Run == "":
-			return a, fmt.Errorf("line %d: the step has neither run: nor uses:", n.Line)
+			return a, fmt.Errorf("line %d: the step has neither uses: nor run: of its own", n.Line)
 		case s.Uses == "" && s.Shell == "":
 			return a, fmt.Errorf("line %d: the step has run: without shell:, which actions must name", n.Line)
 		case s.Uses == "":
