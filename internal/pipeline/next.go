@@ -25,6 +25,7 @@ type Action struct {
 	Job     JobID
 	Index   int // of the job in Run.Jobs
 	Attempt int
+	Again   bool // it was started before, and somebody else goes on with it
 }
 
 // Need is the outcome of the jobs with one job id, as needs.<id> shows it.
@@ -121,7 +122,7 @@ func (r *Run) stop(now time.Time, reason string, match func(int) bool) []Action 
 			if r.Plan.Jobs[i].Group != nil { // it ends with its jobs
 				continue
 			}
-			kills = append(kills, Action{Kill, j.ID, i, j.Current().Number})
+			kills = append(kills, Action{Kind: Kill, Job: j.ID, Index: i, Attempt: j.Current().Number})
 			if j.Reason != reason {
 				j.Reason = reason
 				j.Rev++
@@ -403,7 +404,7 @@ func (r Run) Claim(now time.Time, slots int, epoch int64, may func(i int) bool) 
 		j.set(now, Running, "")
 		a := Attempt{Number: len(j.Attempts) + 1, State: Running, Epoch: epoch, Started: now}
 		j.Attempts = append(slices.Clip(j.Attempts), a)
-		actions = append(actions, Action{Start, j.ID, i, a.Number})
+		actions = append(actions, Action{Kind: Start, Job: j.ID, Index: i, Attempt: a.Number})
 	}
 	if len(actions) > 0 && r.State == Pending {
 		r.State, r.Started = Running, now

@@ -108,18 +108,28 @@ func (j *Journal) Sequence(ctx context.Context, holder string) error {
 				<-ctx.Done()
 				return ctx.Err()
 			}
+			rest := time.NewTimer(sequenceEvery)
 			select {
 			case <-ctx.Done():
 				return ctx.Err()
 			case <-appended:
 			case <-time.After(poll):
 			}
+			select { // those that come close together get their positions together
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-rest.C:
+			}
 		}
 	})
 }
 
-// page is how many facts get their positions at a time.
-const page = 500
+const (
+	// page is how many facts get their positions at a time.
+	page = 500
+	// sequenceEvery is the least time between two rounds. A fact that comes after a pause waits for nothing.
+	sequenceEvery = 20 * time.Millisecond
+)
 
 // sequence gives the next positions to what has been committed by now, in the
 // order of ids, and returns how many it gave.

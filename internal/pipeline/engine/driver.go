@@ -457,7 +457,7 @@ func (d *driver) adopt(jobs context.Context, r pipeline.Run) {
 		if j.State != pipeline.Running || a == nil || a.Runner == "" || a.Epoch == d.lease.Epoch || d.working[attemptKey{j.ID, a.Number}] != nil {
 			continue
 		}
-		d.act(jobs, r, pipeline.Action{Kind: pipeline.Start, Job: j.ID, Index: i, Attempt: a.Number}, d.Fleet.Adopt(a.Runner, j.ID, a.Number))
+		d.act(jobs, r, pipeline.Action{Kind: pipeline.Start, Job: j.ID, Index: i, Attempt: a.Number, Again: true}, d.Fleet.Adopt(a.Runner, j.ID, a.Number))
 	}
 }
 

@@ -15,7 +15,11 @@ import (
 
 // execute runs one attempt and returns its result.
 func (e *Engine) execute(ctx context.Context, r pipeline.Run, a pipeline.Action, at runner.Runner, cancel <-chan struct{}) (res pipeline.Result, err error) {
-	log, err := e.Logs.Create(r.ID, a.Job, a.Attempt)
+	open := e.Logs.Begin
+	if a.Again {
+		open = e.Logs.Create
+	}
+	log, err := open(r.ID, a.Job, a.Attempt)
 	if err != nil {
 		return res, err
 	}

@@ -31,8 +31,9 @@ type Dir struct {
 
 	sealing sync.Mutex // held while files are sealed
 
-	mu   sync.Mutex
-	open map[string]*feed
+	mu    sync.Mutex
+	open  map[string]*feed
+	fresh map[pipeline.LogRef]bool // begun by this process, and nothing of it is sealed
 }
 
 // feed tells readers of one log that it grew.
@@ -47,7 +48,7 @@ type feed struct {
 
 // New returns the logs under root, which stay there. Archive adds a place for those that are complete.
 func New(root string) *Dir {
-	return &Dir{root: root, open: map[string]*feed{}, sealed: make(chan struct{}, 1)}
+	return &Dir{root: root, open: map[string]*feed{}, fresh: map[pipeline.LogRef]bool{}, sealed: make(chan struct{}, 1)}
 }
 
 // Archive makes d seal what is complete; Run does it. It is called before anything else.
@@ -172,6 +173,19 @@ func (d *Dir) written(s segment) bool {
 	return f != nil && f.writing && f.current == s.path
 }
 
+// Begin opens the log of a new attempt for writing: nobody has written to it before, so nothing has to be looked for.
+func (d *Dir) Begin(run pipeline.RunID, job pipeline.JobID, attempt int) (*Writer, error) {
+	ref := pipeline.LogRef{Run: run, Job: job, Attempt: attempt}
+	base, err := d.base(ref)
+	if err != nil {
+		return nil, err
+	}
+	d.mu.Lock()
+	d.fresh[ref] = true
+	d.mu.Unlock()
+	return d.write(base, 0, false)
+}
+
 // Create opens the log of an attempt for writing. One that was interrupted goes on where it ended.
 func (d *Dir) Create(run pipeline.RunID, job pipeline.JobID, attempt int) (*Writer, error) {
 	ref := pipeline.LogRef{Run: run, Job: job, Attempt: attempt}
@@ -189,6 +203,11 @@ func (d *Dir) Create(run pipeline.RunID, job pipeline.JobID, attempt int) (*Writ
 	if err != nil {
 		return nil, fmt.Errorf("create log: %w", err)
 	}
+	return d.write(base, offset, torn)
+}
+
+// write opens the file of a log that begins at an offset.
+func (d *Dir) write(base string, offset int64, torn bool) (*Writer, error) {
 	// Claimed before the file is there, so that the sealer does not take it for one that was left behind.
 	path := segmentPath(base, offset)
 	d.mu.Lock()

@@ -105,9 +105,14 @@ func (b *batch) add(ctx context.Context, s segment) error {
 	f := b.folds[s.ref]
 	if f == nil {
 		f = &fold{}
-		var err error
-		if f.out, _, err = b.d.index.Outline(ctx, s.ref); err != nil {
-			return err
+		b.d.mu.Lock()
+		fresh := b.d.fresh[s.ref]
+		b.d.mu.Unlock()
+		if !fresh {
+			var err error
+			if f.out, _, err = b.d.index.Outline(ctx, s.ref); err != nil {
+				return err
+			}
 		}
 		b.folds[s.ref] = f
 	}
@@ -192,6 +197,11 @@ func (b *batch) commit(ctx context.Context) error {
 		if err := b.d.index.Record(ctx, b.chunks, outlines, time.Now()); err != nil {
 			return fmt.Errorf("record log: %w", err)
 		}
+		b.d.mu.Lock()
+		for ref := range outlines {
+			delete(b.d.fresh, ref)
+		}
+		b.d.mu.Unlock()
 	}
 	var errs []error
 	for _, path := range b.files {

@@ -78,7 +78,7 @@ func TestASealedLogReadsAsItWasWritten(t *testing.T) {
 	dbtest.Each(t, func(t *testing.T, d *db.DB) {
 		w := open(t, d)
 		l := w.logs()
-		out, err := l.Create("run_1", "job_1", 1)
+		out, err := l.Begin("run_1", "job_1", 1)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -173,24 +173,29 @@ func (h halting) Record(ctx context.Context, c []logs.Chunk, o map[pipeline.LogR
 
 func TestSealingThatIsCutShortLosesAndDoublesNothing(t *testing.T) {
 	dbtest.Each(t, func(t *testing.T, d *db.DB) {
-		for at := 1; at <= 6; at++ {
+		for round := range 12 { // logs that go on, and new ones
+			at := round/2 + 1
 			w := open(t, d)
-			run := pipeline.RunID(fmt.Sprintf("run_%d", at))
+			run := pipeline.RunID(fmt.Sprintf("run_%d", round))
 			left := at
 			h := halting{w.index, w.blobs, &left}
 			l := logs.New(w.root).Archive(h, h)
+			create := l.Create
+			if round%2 == 1 {
+				create = l.Begin
+			}
 			for job := range 3 {
 				if job == 2 { // whose process was killed
 					var b strings.Builder
 					for i := range 1000 {
 						fmt.Fprintf(&b, "%d | %s\n", i, line(i))
 					}
-					if err := os.WriteFile(filepath.Join(w.root, string(run), fmt.Sprintf("job_%d2.1.log", at)), []byte(b.String()), 0o600); err != nil {
+					if err := os.WriteFile(filepath.Join(w.root, string(run), fmt.Sprintf("job_%d2.1.log", round)), []byte(b.String()), 0o600); err != nil {
 						t.Fatal(err)
 					}
 					continue
 				}
-				out := must(l.Create(run, pipeline.JobID(fmt.Sprintf("job_%d%d", at, job)), 1))
+				out := must(create(run, pipeline.JobID(fmt.Sprintf("job_%d%d", round, job)), 1))
 				for i := range []int{45_000, 1000}[job] {
 					fmt.Fprintln(out, line(i))
 				}
@@ -198,7 +203,7 @@ func TestSealingThatIsCutShortLosesAndDoublesNothing(t *testing.T) {
 			}
 			want := map[pipeline.JobID]string{}
 			for job := range 3 {
-				id := pipeline.JobID(fmt.Sprintf("job_%d%d", at, job))
+				id := pipeline.JobID(fmt.Sprintf("job_%d%d", round, job))
 				want[id] = text(t, l, pipeline.LogRef{Run: run, Job: id, Attempt: 1}, 0)
 			}
 			if err := l.Seal(t.Context()); !errors.Is(err, errHalt) {
