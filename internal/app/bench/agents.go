@@ -33,30 +33,34 @@ func agents(ctx context.Context, weir string, t *table) (err error) {
 		err := s.admin.Post(ctx, "/agents", map[string]any{"name": name, "hours": 1}, &tok)
 		return tok.Token, err
 	}
-	tok, err := token("bench")
-	if err != nil {
+	// Two take turns, so that the one that is asked has nothing else to do.
+	turns := []string{"far", "farther"}
+	for _, name := range turns {
+		tok, err := token(name)
+		if err != nil {
+			return err
+		}
+		agent := exec.CommandContext(ctx, weir, "agent", "--server", s.url, "--token", tok, "--labels", name, "--slots", "1", "--dir", filepath.Join(s.dir, "agent-"+name))
+		if err := agent.Start(); err != nil {
+			return err
+		}
+		defer func() {
+			_ = agent.Process.Kill()
+			_ = agent.Wait()
+		}()
+	}
+	if err := s.connected(ctx, len(turns)); err != nil {
 		return err
 	}
-	agent := exec.CommandContext(ctx, weir, "agent", "--server", s.url, "--token", tok, "--labels", "far", "--slots", "1", "--dir", filepath.Join(s.dir, "agent"))
-	if err := agent.Start(); err != nil {
-		return err
-	}
-	defer func() {
-		_ = agent.Process.Kill()
-		_ = agent.Wait()
-	}()
-	if err := s.connected(ctx, 1); err != nil {
-		return err
-	}
-	// A chain: each job is ready when the one before it has ended, and the agent is idle then. The log of a step carries its time.
+	// A chain: each job is ready when the one before it has ended, and notes the time of its first instruction.
 	var wf strings.Builder
 	wf.WriteString("on: push\njobs:\n")
 	for i := range pickups {
-		fmt.Fprintf(&wf, "  j%d:\n    runs-on: [self-hosted, far]\n", i)
+		fmt.Fprintf(&wf, "  j%d:\n    runs-on: [self-hosted, %s]\n", i, turns[i%len(turns)])
 		if i > 0 {
 			fmt.Fprintf(&wf, "    needs: j%d\n", i-1)
 		}
-		wf.WriteString("    outputs: {at: \"${{ steps.s.outputs.at }}\"}\n    steps:\n      - id: s\n        run: echo at=$EPOCHREALTIME >> $GITHUB_OUTPUT\n")
+		wf.WriteString("    outputs: {at: \"${{ steps.s.outputs.at }}\"}\n    steps:\n      - id: s\n        run: echo at=$EPOCHREALTIME >> $GITHUB_OUTPUT; sleep 0.05\n")
 	}
 	p, err := s.project(ctx, "pickup")
 	if err != nil {
@@ -105,7 +109,7 @@ func agents(ctx context.Context, weir string, t *table) (err error) {
 			done <- struct{}{}
 		}()
 	}
-	if err := s.connected(ctx, idleAgents+1); err != nil {
+	if err := s.connected(ctx, idleAgents+len(turns)); err != nil {
 		return err
 	}
 	before, err := s.cpu()

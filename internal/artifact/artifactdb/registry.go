@@ -271,6 +271,11 @@ func (r Registry) EndUpload(ctx context.Context, tx *db.Tx, repository, id strin
 	if err := r.removeUpload(ctx, tx, id, used, now); err != nil {
 		return err
 	}
+	return r.MarkEnded(ctx, tx, repository, id, now)
+}
+
+// MarkEnded marks an upload as over of which no row was written.
+func (r Registry) MarkEnded(ctx context.Context, tx *db.Tx, repository, id string, now time.Time) error {
 	return r.AddUpload(ctx, tx, artifact.Upload{ID: id, Repository: repository, Size: -1, Updated: now})
 }
 

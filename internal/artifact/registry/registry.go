@@ -209,7 +209,11 @@ func (r *Registry) add(ctx context.Context, repository string, b artifactdb.Blob
 		if err := r.keep(ctx, tx, t); err != nil {
 			return err
 		}
-		if upload != "" {
+		if _, held := r.held.get(repository, upload); held {
+			if err := r.rows.MarkEnded(ctx, tx, repository, upload, time.Now()); err != nil {
+				return err
+			}
+		} else if upload != "" {
 			if err := r.rows.EndUpload(ctx, tx, repository, upload, b.Stored, time.Now()); err != nil {
 				return err
 			}

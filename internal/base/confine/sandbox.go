@@ -25,6 +25,7 @@ var system = []string{"/usr", "/bin", "/sbin", "/lib", "/lib64", "/lib32", "/etc
 // Sandbox is an open one. Its methods may be used concurrently.
 type Sandbox struct {
 	spec Spec
+	boot jail.Boot
 	init keeper
 	link *jail.Link
 	conn *net.UnixConn
@@ -103,7 +104,7 @@ func open(ctx context.Context, spec Spec) (*Sandbox, error) {
 		run.link(conn)
 	}
 	l := &jail.Link{Socket: socket{conn}}
-	s := &Sandbox{spec: spec, init: p, link: l, conn: conn, held: held, soft: missing, gone: make(chan struct{}), waiting: map[uint64]chan answer{}, procs: map[uint64]*Proc{}}
+	s := &Sandbox{spec: spec, boot: b, init: p, link: l, conn: conn, held: held, soft: missing, gone: make(chan struct{}), waiting: map[uint64]chan answer{}, procs: map[uint64]*Proc{}}
 	stop := context.AfterFunc(ctx, func() { p.Kill() })
 	var first jail.Reply
 	err = l.Send(b)
@@ -143,12 +144,18 @@ func open(ctx context.Context, spec Spec) (*Sandbox, error) {
 
 // startNative starts init in namespaces of its own, in a control group.
 func startNative(spec Spec, b jail.Boot) (ours *os.File, p *child, held group, missing []string, err error) {
-	if !spec.Unconfined || spec.Limits.Memory > 0 || spec.Limits.CPU > 0 {
+	if b.Namespaces {
+		init, err := bornAs(shapeOf(b, spec.Limits))
+		if err != nil {
+			return nil, nil, held, nil, fault.Wrap(fault.Unavailable, err, "%s", refusal(err))
+		}
+		return init.ours, init.child, init.held, init.missing, nil
+	}
+	if spec.Limits.Memory > 0 || spec.Limits.CPU > 0 {
 		held, missing = machineGroups().newGroup(spec.Limits)
 	}
-	ours, p, err = spawn(b)
+	ours, p, err = unconfined()
 	if err == nil {
-		// Before it is told what to build, so that nothing of it is ever outside.
 		if err = held.add(p.pid); err != nil {
 			ours.Close()
 			p.Kill()
@@ -310,6 +317,9 @@ func (s *Sandbox) end() {
 		s.init.Kill()
 	}
 	s.init.Wait()
+	if s.boot.Namespaces {
+		go prepare(shapeOf(s.boot, s.spec.Limits))
+	}
 	over := s.held.exceeded()
 	s.held.remove()
 	s.mu.Lock()

@@ -8,7 +8,6 @@ import (
 	"slices"
 	"sync"
 	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -19,8 +18,7 @@ import (
 var nursery struct {
 	sync.Mutex
 	current *zygote
-	spare   *spare
-	due     bool // a spare is on its way
+	spare   *born // waits for the next sandbox
 }
 
 // zygote is our end of the process that forks inits: see jail.Zygote.
@@ -81,54 +79,89 @@ func (c *child) end() {
 
 var errZygote = fmt.Errorf("%w, with the process that starts sandboxes", errInit)
 
-// shape is what an init must be told when it is forked; all else it learns from its first frame.
+// shape is what is settled about an init before its first frame tells it the rest.
 type shape struct {
 	uid, gid int // who it is in there
 	netns    bool
+	limits   Limits
 }
 
-// spare is an init that was forked ahead of its sandbox.
-type spare struct {
+func shapeOf(b jail.Boot, l Limits) shape {
+	return shape{inside(os.Getuid(), b), inside(os.Getgid(), b), b.NetNS, l}
+}
+
+// born is an init in its control group. Nobody has told it anything.
+type born struct {
 	shape
-	ours *os.File
 	*child
+	ours    *os.File // our end of its control socket
+	held    group
+	missing []string // limits that this machine cannot hold it to
 }
-
-// spareAfter is how long after a sandbox was opened the next init is forked: when the job in it no longer waits for the processor.
-const spareAfter = 100 * time.Millisecond
 
 // bornAs returns an init: the one that waits, if it is of that shape, or a new one.
-func bornAs(s shape) (*os.File, *child, error) {
+func bornAs(s shape) (*born, error) {
 	nursery.Lock()
 	next := nursery.spare
 	nursery.spare = nil
-	if !nursery.due {
-		nursery.due = true
-		time.AfterFunc(spareAfter, func() { prepare(s) })
-	}
 	nursery.Unlock()
-	if next != nil {
-		if next.shape == s && next.alive() {
-			return next.ours, next.child, nil
-		}
-		next.ours.Close() // it ends
+	if next != nil && next.shape == s && next.alive() {
+		return next, nil
 	}
-	return fork(s)
+	if next != nil {
+		next.drop()
+	}
+	return bear(s)
 }
 
-// prepare forks the init of the next sandbox, which will be like the last one.
+// prepare forks the init of the next sandbox, which will be like the last one, when that has ended: whoever opens the next one then
+// waits neither for it nor for its place in a control group. That takes a machine with nothing else to do more than ten milliseconds,
+// since the kernel first waits until all processors have noticed (the favordynmods of cgroups(7) is about this).
 func prepare(s shape) {
-	ours, c, err := fork(s)
 	nursery.Lock()
-	defer nursery.Unlock()
-	nursery.due = false
-	switch {
-	case err != nil: // whoever needs one will be told
-	case nursery.spare != nil:
-		ours.Close()
-	default:
-		nursery.spare = &spare{s, ours, c}
+	waits := nursery.spare != nil
+	nursery.Unlock()
+	if waits {
+		return
 	}
+	b, err := bear(s)
+	if err != nil { // whoever needs one will be told
+		return
+	}
+	nursery.Lock()
+	if nursery.spare == nil {
+		nursery.spare, b = b, nil
+	}
+	nursery.Unlock()
+	if b != nil {
+		b.drop()
+	}
+}
+
+// bear forks an init into a control group of its own, before it is told what to build, so that nothing of it is ever outside.
+func bear(s shape) (*born, error) {
+	held, missing := machineGroups().newGroup(s.limits)
+	ours, c, err := fork(s)
+	if err != nil {
+		held.remove()
+		return nil, err
+	}
+	b := &born{s, c, ours, held, missing}
+	if err := held.add(c.pid); err != nil {
+		b.drop()
+		return nil, err
+	}
+	return b, nil
+}
+
+// drop ends an init that nobody needs.
+func (b *born) drop() {
+	b.ours.Close()
+	go func() {
+		_ = b.Kill()
+		b.Wait()
+		b.held.remove()
+	}()
 }
 
 func (c *child) alive() bool {
@@ -332,17 +365,14 @@ func start(link *os.File, name string, env []string, sys *syscall.SysProcAttr) (
 	return p, err
 }
 
-// spawn starts an init, and returns our end of its control socket.
-func spawn(b jail.Boot) (ours *os.File, c *child, err error) {
-	if b.Namespaces {
-		return bornAs(shape{inside(os.Getuid(), b), inside(os.Getgid(), b), b.NetNS})
-	}
+// unconfined starts an init without namespaces.
+func unconfined() (ours *os.File, c *child, err error) {
 	ours, theirs, err := socketpair()
 	if err != nil {
 		return nil, nil, fmt.Errorf("make control socket: %w", err)
 	}
 	defer theirs.Close()
-	// Unconfined, init must outlive us for a moment to end its descendants; the closed socket tells it to.
+	// It must outlive us for a moment to end its descendants; the closed socket tells it to.
 	p, err := start(theirs, jail.Name, jail.Env, &syscall.SysProcAttr{Setsid: true})
 	if err != nil {
 		ours.Close()

@@ -59,11 +59,11 @@ func TestARefusedInitIsAnErrorAndNotTheEndOfTheZygote(t *testing.T) {
 	defer ours.Close()
 	defer theirs.Close()
 	for range 2 { // nobody may be that user in there
-		if _, err := z.fork(theirs, shape{-5, -5, false}); err == nil {
+		if _, err := z.fork(theirs, shape{uid: -5, gid: -5}); err == nil {
 			t.Fatal("an init was made for a user that cannot be")
 		}
 	}
-	c, err := z.fork(theirs, shape{1000, 1000, true})
+	c, err := z.fork(theirs, shape{uid: 1000, gid: 1000, netns: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,31 +77,39 @@ func TestARefusedInitIsAnErrorAndNotTheEndOfTheZygote(t *testing.T) {
 }
 
 func TestASandboxMayHaveAnInitThatWaitedForIt(t *testing.T) {
-	none := shape{inside(os.Getuid(), jail.Boot{}), inside(os.Getgid(), jail.Boot{}), true}
-	take := func() *spare {
+	none := shapeOf(jail.Boot{NetNS: true}, Limits{})
+	take := func() *born {
 		nursery.Lock()
 		defer nursery.Unlock()
 		next := nursery.spare
 		nursery.spare = nil
 		return next
 	}
-	for range 2 { // the second one finds a spare there and closes its own
+	if b := take(); b != nil {
+		b.drop()
+	}
+	for range 2 { // the second one finds one there
 		prepare(none)
 	}
 	waits := take()
 	if waits == nil || waits.shape != none {
 		t.Fatalf("%+v waits, want an init", waits)
 	}
-	for name, before := range map[string]func(*spare){
-		"alive": func(*spare) {},
-		"killed": func(s *spare) {
+	for name, before := range map[string]func(*born){
+		"alive": func(*born) {},
+		"killed": func(s *born) {
 			_ = s.Kill()
 			s.Wait()
 		},
-		"of another shape": func(s *spare) { s.netns = !s.netns },
+		"of another shape": func(s *born) { s.netns = !s.netns },
 	} {
+		if b := take(); b != nil {
+			b.drop()
+		}
 		prepare(none)
+		nursery.Lock()
 		before(nursery.spare)
+		nursery.Unlock()
 		var out strings.Builder
 		s, err := Open(t.Context(), Spec{})
 		if err != nil {
