@@ -316,11 +316,14 @@ func (s *Sandbox) end() {
 	if !s.spec.Unconfined {
 		s.init.Kill()
 	}
+	over := s.held.exceeded() // a container's runtime removes the group as soon as it is empty
 	s.init.Wait()
 	if s.boot.Namespaces {
 		go prepare(shapeOf(s.boot, s.spec.Limits))
 	}
-	over := s.held.exceeded()
+	if over == "" {
+		over = s.held.exceeded()
+	}
 	s.held.remove()
 	s.mu.Lock()
 	s.over = over

@@ -1,6 +1,7 @@
 package local
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -12,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"weir/internal/base/confine"
@@ -241,6 +243,12 @@ func (j *job) exec(ctx context.Context, box *confine.Sandbox, cmd confine.Cmd) (
 			return confine.Exit{}, failure(fmt.Sprintf("the image %s has no %s, or no folder %s", img, cmd.Argv[0], cmd.Dir))
 		}
 		return confine.Exit{}, failure(missing(cmd.Argv[0]))
+	case errors.Is(err, syscall.EAGAIN): // what earlier steps started has taken all that there may be
+		why := box.Exceeded()
+		if why == "" {
+			why = "processes that earlier steps left have taken all that there may be"
+		}
+		return confine.Exit{}, failure(cmd.Argv[0] + " could not be started: " + why)
 	case err != nil:
 		if over := j.overran(box); over != nil {
 			return confine.Exit{}, over
@@ -267,6 +275,10 @@ func (j *job) overran(box *confine.Sandbox) error {
 		return nil
 	}
 	why := box.Exceeded()
+	if why == "" && j.imageOf(box) != "" {
+		// The runtime may have removed the container's control group, and with it the count, before it could be read.
+		why = fmt.Sprintf("the first process of its container died, as it does where there are to be more than %d processes and threads, or memory runs out", cmp.Or(j.runner.cfg.Limits.Processes, 4096))
+	}
 	if why == "" {
 		return nil
 	}
