@@ -176,6 +176,9 @@ func (d *DB) Write(ctx context.Context, fn func(tx *Tx) error) error {
 	err := d.engine.Write(ctx, func(s Session) error {
 		tx := &Tx{session: s, db: d}
 		if err := fn(tx); err != nil {
+			if tx.failed != nil { // what came after it only says that the transaction has failed
+				return tx.failed
+			}
 			return err
 		}
 		if wake := d.engine.Wake(tx.topics); wake != nil && len(tx.topics) > 0 {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"testing/fstest"
@@ -189,6 +190,10 @@ func TestAStatementThatWaitedAndFailsFailsItsTransaction(t *testing.T) {
 				_ = tx.QueryRow(ctx, "select count(*) from counter").Scan(&n) // whoever swallows it changes nothing
 				return nil
 			},
+			"at a read that is believed": func(tx *db.Tx) error {
+				var n int64
+				return tx.QueryRow(ctx, "select count(*) from counter").Scan(&n)
+			},
 			"at another statement": func(tx *db.Tx) error {
 				_, _ = tx.Exec(ctx, "update counter set n = 1")
 				return nil
@@ -205,6 +210,8 @@ func TestAStatementThatWaitedAndFailsFailsItsTransaction(t *testing.T) {
 			var n int64
 			if rerr := d.QueryRow(ctx, "select count(*) from counter").Scan(&n); err == nil || rerr != nil || n != 0 {
 				t.Errorf("%s: error %v, %d rows, %v; want an error and none", name, err, n, rerr)
+			} else if !strings.Contains(strings.ToLower(err.Error()), "unique") { // not what follows from it: a lost race is told by its code
+				t.Errorf("%s: %v; want what went wrong first", name, err)
 			}
 		}
 	})
