@@ -46,6 +46,40 @@ func TestSandboxesEndWithTheirZygoteAndTheNextOneOpens(t *testing.T) {
 	}
 }
 
+func TestWhoStopsEveryProcessOfAServiceStopsNoSandbox(t *testing.T) {
+	s, err := Open(t.Context(), Spec{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	nursery.Lock()
+	z := nursery.current
+	nursery.Unlock()
+	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP} {
+		if err := syscall.Kill(z.pid, sig); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b, err := bear(shapeOf(s.boot, Limits{})) // the zygote has taken the signals before the next request
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.drop()
+	var out strings.Builder
+	p, err := s.Start(Cmd{Argv: []string{"/bin/sh", "-c", "kill -TERM $$; echo not stopped"}, Stdout: &out})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if exit, err := p.Wait(); err != nil || exit.Signal != "SIGTERM" || out.String() != "" {
+		t.Errorf("a command that is told to stop: %+v, %v, %q; want it to stop as ever", exit, err, out.String())
+	}
+	nursery.Lock()
+	defer nursery.Unlock()
+	if nursery.current != z || z.lost() {
+		t.Error("the zygote is gone")
+	}
+}
+
 func TestARefusedInitIsAnErrorAndNotTheEndOfTheZygote(t *testing.T) {
 	z, err := newZygote()
 	if err != nil {

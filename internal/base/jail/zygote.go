@@ -51,6 +51,9 @@ func (z *zygote) run() {
 	runtime.LockOSThread()
 	ended := make(chan os.Signal, 1)
 	signal.Notify(ended, syscall.SIGCHLD)
+	// A service manager may tell every process of a service to stop. The server, or the agent that drains, decides; this one ends with
+	// it. They are caught rather than ignored, since what is ignored stays so in whatever is executed.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGQUIT)
 	go z.reap(ended)
 	for {
 		var f Fork
